@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, MetricRow, PromptMode, Record, WrittenCall
+from aot.records import Interval, JsonDict, MetricRow, PromptMode, Record, WrittenCall
 from aot.run_records import ChatUsage
 from aot.served_records import CONTRACT_VERSION, AskMode
 
@@ -225,6 +225,17 @@ class Faithfulness(Record):
     """A few of each student."""
 
 
+class MadeCall(Record):
+    """A call of a tool on the way to an answer, and what came back."""
+
+    tool: str
+    """Empty where the call could not be read."""
+    arguments: JsonDict
+    result: JsonDict | None = None
+    """None where the call failed."""
+    error: str = ""
+
+
 class Answer(Record):
     """What the student says to one question."""
 
@@ -242,6 +253,11 @@ class Answer(Record):
     rationale: str = ""
     raw_text: str = ""
     tool_calls: tuple[WrittenCall, ...] = ()
+    """Of a reply that calls tools and answers nothing, for the caller to carry out."""
+    calls: tuple[MadeCall, ...] = ()
+    """In mode `tools`: those that were carried out before the answer, in order."""
+    reasons: tuple[str, ...] = ()
+    """In mode `tools`: whatever was odd about them, as the evaluation counts it (docs/tools.md)."""
     mode: AskMode
     frame_times_s: tuple[float, ...] = ()
     """Of the frames that it was shown."""

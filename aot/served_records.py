@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, PromptMode, Question, Record
+from aot.records import Interval, JsonDict, PromptMode, Question, Record
 from aot.run_records import FileEntry
 
 CONTRACT_VERSION = "1.1"
@@ -268,6 +268,32 @@ class StudentOrigin(Record):
     questions: int
     """That it was trained on."""
     rationales: int
+    """Of the teacher."""
+
+
+ToolNeed = Literal["", "recipe_book"]
+"""What lies in the folder for a tool; empty where its arguments are all that it needs."""
+
+
+class ServedTool(Record):
+    """A tool that a student calls; whoever lets the student answer carries the calls out."""
+
+    name: str
+    version: str
+    """Of what the tool does: another version may give other results for the same call."""
+    definition: JsonDict
+    """As the student was told of it: name, description and parameters in OpenAI's function-calling form."""
+    needs: ToolNeed = ""
+    """`recipe_book`: the cards in book.jsonl, or those of a user."""
+
+
+class PlanBudget(Record):
+    """What one answer with tools may cost; a plan that comes to no end within it has no answer."""
+
+    max_calls: int
+    max_turns: int
+    time_limit_s: float
+    """Of all calls together."""
 
 
 class StudentContract(Record):
@@ -299,6 +325,12 @@ class StudentContract(Record):
     """Kinds of questions that it was trained on: its domain."""
     modes: tuple[PromptMode, ...]
     """How it was taught to answer; the first is the default of open questions."""
+    tools: tuple[ServedTool, ...] = ()
+    """Those that it calls in mode `tools`."""
+    plan: PlanBudget | None = None
+    """None of a student that calls none."""
+    talk_hash: str = ""
+    """Over what shapes its talks with tools, besides the template of prompts."""
     max_tokens: int
     max_answer_tokens: int
     max_rationale_tokens: int

@@ -146,3 +146,10 @@ def act_batches(
     """What comes of the questions, batch by batch, of those batches that are wanted; see `predict_batches`."""
     items = actor.items(questions)
     yield from answer_batches(items, actor.act, actor.failed, batch_size=batch_size, wanted=wanted)
+
+
+def act_in_order(actor: Actor, questions: Sequence[Question], *, batch_size: int) -> list[Acted]:
+    """What comes of the questions, whose ids differ, in their order."""
+    batches = act_batches(actor, questions, batch_size=batch_size, wanted=lambda number, ids: True)
+    made = {one.prediction.question_id: one for batch in batches for one in batch}
+    return [made[question.id] for question in questions]

@@ -1,13 +1,11 @@
 """The tools in the hands of a student that acts: those of its run's teacher, or fewer for a control."""
 
+from aot.acting.carried import TEXT_BUDGET
 from aot.config import TextRun, VideoRun
 from aot.files.run_folder import RunFolder
 from aot.pipeline.doors import Tools
-from aot.teacher.bench import Bench, Budget, switched_off
+from aot.teacher.bench import Bench, switched_off
 from aot.teacher.tools.calculator import CALCULATOR
-
-TEXT_BUDGET = Budget(max_calls=16, time_limit_s=60.0, max_turns=17)
-"""Of a student of text: more calls than the longest chains have steps."""
 
 
 def video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) -> Bench:

@@ -3,9 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
-from aot.answer_records import AbstainReason
+from aot.answer_records import AbstainReason, MadeCall
 from aot.rationales.notation import ANSWER_MARK
-from aot.records import Prediction
+from aot.records import Prediction, Trace
 from aot.served_records import AskMode
 
 if TYPE_CHECKING:
@@ -23,12 +23,28 @@ def abstention(made: Prediction, *, has_calls: bool) -> tuple[AbstainReason, str
     return "unparsable", "no answer could be read from the reply; see raw_text"
 
 
+def plan_abstention(made: Prediction, trace: Trace) -> tuple[AbstainReason, str]:
+    """The same of a plan with tools; `cut_off` where a budget or a cap ended it."""
+    if made.answer is not None or trace.error is None:
+        return abstention(made, has_calls=False)
+    why = trace.error.message.partition(";")[0]  # what follows is advice for a run
+    return ("cut_off" if trace.error.boundary == "guard" else "unparsable"), f"the plan ended without an answer: {why}"
+
+
+def made_calls(trace: Trace) -> tuple[MadeCall, ...]:
+    """The calls of a plan with what they gave."""
+    return tuple(
+        MadeCall(tool=step.call.tool, arguments=step.call.arguments, result=step.result, error=step.error)
+        for step in trace.steps if step.call
+    )  # fmt: skip
+
+
 def rationale_of(made: Prediction, mode: AskMode) -> str:
     """What a reply says besides its answer."""
     text = made.raw_text
     if mode == "explain":
         return text.partition("\n")[2].strip()
-    if mode not in ("reason", "adaptive"):
+    if mode not in ("reason", "adaptive", "tools"):
         return ""
     if made.answer is None:
         return text

@@ -25,19 +25,21 @@ from aot.display import storable
 from aot.errors import AotError, CheckpointError, ConfigError, OutOfDomainError, RunError, SourceError
 from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
 from aot.files.jsonl import MAX_QUESTION_CHARS
-from aot.records import MediaRef, Prediction, PromptMode, Question
+from aot.records import MediaRef, Prediction, PromptMode, Question, Trace
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode, StudentContract
 from aot.serving.contract import read_contract
 from aot.serving.domain import check_choices, kind_problem
 from aot.serving.frames import ClipShelf, ShownFrames, Window
-from aot.serving.replies import abstention, rationale_of, written_logprob
+from aot.serving.replies import abstention, made_calls, plan_abstention, rationale_of, written_logprob
 from aot.serving.timing import Parts, measured
 from aot.student.rows.prompts import read_calls
 
 if TYPE_CHECKING:
     from aot.student.answer.engine import Engine
     from aot.student.model.loading import Student
+    from aot.teacher.bench import Bench
+    from aot.teacher.tools.book import RecipeBook
 
 BATCH = 16
 """Questions that the model reads at once."""
@@ -65,7 +67,7 @@ class Ask:
     """Of the clip or the frames: nobody looks outside this window. None: from the beginning, to the end."""
     end_s: float | None = None
     mode: AskMode | None = None
-    """None: decide where there are choices, else as the student was taught first."""
+    """None: decide where there are choices, else as the student was taught first; with tools where it calls some."""
     kind: str = ""
     """Of the question, which its calibration goes by; empty: the general one."""
     with_rationale: bool = True
@@ -91,13 +93,16 @@ class _Made:
     parts: Parts = field(default_factory=Parts)
     logprob: float | None = None
     """Of a written reply."""
+    trace: Trace | None = None
+    """Of a plan with tools."""
 
 
 class ServedStudent:
     """An exported student in this process; may be asked from many threads, which take turns at the model."""
 
-    def __init__(self, student: Any, contract: StudentContract) -> None:  # noqa: ANN401 - Student needs torch
-        self.student, self.contract = student, contract
+    def __init__(self, student: Any, contract: StudentContract, bench: "Bench | None" = None) -> None:  # noqa: ANN401 - Student needs torch
+        """Loads nothing; the bench is what calls of tools are carried out with."""
+        self.student, self.contract, self.bench = student, contract, bench
         self._lock = threading.RLock()  # the engine takes it again
         self._engine: Engine | None = None
         self._shelf = ClipShelf(contract.frames) if contract.frames else None
@@ -229,7 +234,7 @@ class ServedStudent:
     def _mode_of(self, ask: Ask) -> AskMode:
         """The mode in which an answer stands; of a question in an unknown mode the one that it would have had."""
         has_choices = isinstance(ask.choices, list | tuple) and bool(ask.choices)
-        fallback: AskMode = "decide" if has_choices else self.contract.modes[0]
+        fallback: AskMode = "decide" if has_choices and not self.bench else self.contract.modes[0]
         return ask.mode if isinstance(ask.mode, str) and ask.mode in _MODES else fallback
 
     def _ready(self, index: int, ask: Ask, shown: ShownFrames | None, student: "Student") -> _Ready:
@@ -308,8 +313,6 @@ class ServedStudent:
 
     def _made(self, rows: list[_Ready], shown: ShownFrames | None) -> list[_Made]:
         """What the model makes of questions of one mode; what ends a batch is tried again one by one."""
-        from aot.student.answer.predict import predict
-
         mode, explains = rows[0].mode, rows[0].explains
         with self.turn() as student:
             if shown and self._pixels is None:
@@ -319,15 +322,9 @@ class ServedStudent:
             try:
                 _ = student.habits  # what the model bears is tried once, which is no part of an answer
                 with measured(student, self._pixels) as parts:
-                    made = list(
-                        predict(
-                            student, [row.question for row in rows], pixels=self._pixels, arm=self.contract.name,
-                            mode="likelihood" if mode == "decide" else mode, batch_size=BATCH,
-                            with_tokens=mode != "decide", with_explanation=explains,
-                        )
-                    )  # fmt: skip
+                    made = self._said(student, [row.question for row in rows], mode, explains=explains)
                 each = parts.share(len(rows))
-                return [_Made(one, each, written_logprob(one, mode, student.renderer)) for one in made]
+                return [_Made(one, each, written_logprob(one, mode, student.renderer), trace) for one, trace in made]
             except (RuntimeError, ValueError, IndexError, TypeError, AotError) as error:
                 failure = " ".join(str(error).split())[:300]
         if len(rows) > 1:
@@ -335,13 +332,32 @@ class ServedStudent:
         words = f"{MODEL_FAILED}: {failure}"
         return [_Made(Prediction(question_id="", arm="", mode="none", raw_text="", answer=None, error=words))]
 
+    def _said(
+        self, student: "Student", questions: Sequence[Question], mode: AskMode, *, explains: bool
+    ) -> list[tuple[Prediction, Trace | None]]:
+        """What the model says to each question, and in mode `tools` what led to it."""
+        if mode == "tools" and self.bench:
+            from aot.acting.act import Actor, act_in_order  # torch
+
+            actor = Actor(student, self.bench, self.contract.name, pixels=self._pixels)
+            return [(one.prediction, one.trace) for one in act_in_order(actor, questions, batch_size=BATCH)]
+        from aot.student.answer.predict import predict
+
+        made = predict(
+            student, questions, pixels=self._pixels, arm=self.contract.name,
+            mode="likelihood" if mode == "decide" else mode, batch_size=BATCH,
+            with_tokens=mode != "decide", with_explanation=explains,
+        )  # fmt: skip
+        return [(one, None) for one in made]
+
     def _answer(self, ready: _Ready, outcome: _Made, shown: ShownFrames | None) -> Answer:
         question, mode, made, parts = ready.question, ready.mode, outcome.prediction, outcome.parts
         if made.error:
             return self.abstained(mode, "failed", made.error.removeprefix(f"question {question.id}: "))
         probs = self.calibrated(made.choice_probs, kind=question.kind)
-        calls = read_calls(made.raw_text)[1]
-        reason, detail = abstention(made, has_calls=bool(calls))
+        trace = outcome.trace
+        calls = () if trace else read_calls(made.raw_text)[1]
+        reason, detail = plan_abstention(made, trace) if trace else abstention(made, has_calls=bool(calls))
         strange = kind_problem(self.contract, question.kind)
         sure = max(probs) if probs else self._written_confidence(outcome, question.kind, mode)
         return Answer(
@@ -354,6 +370,8 @@ class ServedStudent:
             rationale=rationale_of(made, mode),
             raw_text=made.raw_text,
             tool_calls=calls,
+            calls=made_calls(trace) if trace else (),
+            reasons=made.reasons,
             mode=mode,
             frame_times_s=self._times_shown(question.media, shown),
             usage=ChatUsage(prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens),
@@ -375,19 +393,31 @@ class ServedStudent:
         )  # fmt: skip
 
 
-def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> ServedStudent:
+def load_student(
+    folder: str | Path,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    book: "str | Path | RecipeBook | None" = None,
+) -> ServedStudent:
     """The student in an exported folder, ready to be asked.
 
     Args:
         folder: as `aot export` made it.
         device: auto, cpu or cuda.
+        book: recipe cards for a student that looks recipes up, or a folder of them as `data.book` names one; None
+            takes those that came with it.
 
     Raises:
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
+        ConfigError: it has no use for a book, or no card of it can be used.
+        SourceError: the folder of the book cannot be read.
     """
-    contract = read_contract(Path(folder))
+    from aot.acting.carried import hands_of
+
+    contract, bench = hands_of(read_contract(Path(folder)), Path(folder), book=book)
     from aot.student.model import loading  # torch, after what needs none
+    from aot.student.rows.talks import talk_hash
 
     config = StudentConfig(
         base=str(folder),
@@ -403,12 +433,17 @@ def load_student(folder: str | Path, *, device: Literal["auto", "cpu", "cuda"] =
     student = loading.load_student(
         str(folder), config=config, date=contract.template_date, quantised=bool(contract.quantised)
     )
-    now = student.renderer.template_hash()
-    if now != contract.template_hash:
+    renderer = student.renderer
+    renderer.offered = tuple(tool.definition for tool in contract.tools)
+    if (now := renderer.template_hash()) != contract.template_hash:
         raise CheckpointError(
             f"{folder} promises prompts of template {contract.template_hash}, its files make {now}; export it again"
         )
-    return ServedStudent(student, contract)
+    if contract.talk_hash and (now := talk_hash(renderer)) != contract.talk_hash:
+        raise CheckpointError(
+            f"{folder} promises talks of template {contract.talk_hash}, its files make {now}; export it again"
+        )
+    return ServedStudent(student, contract, bench)
 
 
 def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came

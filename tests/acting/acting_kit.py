@@ -190,11 +190,11 @@ WORDS = (
 )
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer(more: str = "") -> PreTrainedTokenizerFast:
     """One token for each word, tag, mark, digit and blank, with all that calls and results of sums are made of."""
     special = ["<pad>", "<unk>", "<user>", "<assistant>", "<end>"]
     tags = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-    vocab = dict.fromkeys([*special, *tags, *WORDS.split(), *'0123456789+-*/=.,:?;{}[]"() \n'])
+    vocab = dict.fromkeys([*special, *tags, *WORDS.split(), *'0123456789+-*/=.,:?;{}[]"() \n', *more.split()])
     made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?tool_\w+>|[A-Za-z]+|\d|\s|[^\w\s]"), "isolated")
     made.decoder = decoders.Fuse()
@@ -204,12 +204,12 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def save_word_base(folder: Path) -> Path:
-    """A tiny random model with that tokenizer."""
+def save_word_base(folder: Path, *, more: str = "") -> Path:
+    """A tiny random model with that tokenizer, which knows `more` words."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    tokenizer = word_tokenizer()
+    tokenizer = word_tokenizer(more)
     config = LlamaConfig(
         hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
         max_position_embeddings=1024, vocab_size=len(tokenizer), pad_token_id=0, bos_token_id=None,

@@ -16,12 +16,14 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig
 
+from aot.acting.carried import BOOK, bench_of, carried_cards, carried_tools, plan_budget, tools_told
 from aot.config import RunConfig, VideoRun, load_saved, modes_of
 from aot.errors import AotError, CheckpointError, RunError
 from aot.files.jsonl import read_json
-from aot.files.run_folder import CONTRACT, TRAINING, RunFolder, read_rows
+from aot.files.run_folder import CONTRACT, TRAINING, RunFolder, publish_rows, read_rows
 from aot.records import Prediction, PromptMode, Question
-from aot.served_records import ExportProof, FrameRule, StudentContract, StudentOrigin
+from aot.run_records import RecipeCard
+from aot.served_records import ExportProof, FrameRule, ServedTool, StudentContract, StudentOrigin
 from aot.serving.contract import publish_contract, read_contract
 from aot.serving.export.folder import CARD, check_free, export_card, form_of, weight_bytes, whole_folder
 from aot.serving.export.probe import (
@@ -41,6 +43,7 @@ from aot.student.model.licence import licences_of
 from aot.student.model.loading import Student, load_student, pick_dtype
 from aot.student.model.lora import size_of
 from aot.student.train.checkpoints import read_manifest
+from aot.teacher.tools.book import RecipeBook
 
 log = logging.getLogger(__name__)
 BASE = "base"
@@ -103,6 +106,26 @@ class _Arm:
         weights = arm_contract.WEIGHTS[arm_contract.tuning_of(adapter)]
         return next(entry.sha256[:16] for entry in read_manifest(adapter).files if entry.name == weights)
 
+    @cached_property
+    def tools(self) -> tuple[ServedTool, ...]:
+        """Those that it calls; raises ConfigError where one cannot go with it."""
+        return () if self.name == BASE else carried_tools(arm_contract.read_contract(self.run.arm(self.name)).tools)
+
+    @cached_property
+    def cards(self) -> tuple[RecipeCard, ...] | None:
+        """Those that go with it; None where it looks nothing up.
+
+        Raises:
+            RunError: its run has no recipe book.
+        """
+        if not any(tool.needs == "recipe_book" for tool in self.tools):
+            return None
+        if not self.run.book.exists():
+            raise RunError(
+                f"{self.run.book} is not there, and {self.name} looks recipes up in it; prepare the run again"
+            )
+        return carried_cards(read_rows(self.run.book, RecipeCard))
+
     def dtype(self, stored_as: StoredAs) -> Dtype:
         """Of the weights that are written: as asked for, or as the arm was graded, maybe on another machine."""
         section, trained = self.config.student, self.run.arm(self.name) / TRAINING
@@ -122,7 +145,8 @@ def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions 
     """Write an arm of a run to the new folder `out`, after a fresh process proved it; returns its contract.
 
     Raises:
-        RunError: something lies at `out`, it cannot be written, or the run holds no questions to prove an export by.
+        RunError: something lies at `out`, it cannot be written, or the run lacks the questions that prove an export.
+        ConfigError: the arm calls a tool that cannot go with it.
         CheckpointError: the arm cannot be loaded, or the export does not answer as it does.
         GuardStop: the disk is full.
     """
@@ -136,22 +160,30 @@ def export_arm(run: RunFolder, arm_name: str, out: Path, options: ExportOptions 
         )
     asked_of = probe_questions(tests, most=options.probes)
     frames = run.frames if any(q.media for q in tests) else None
-    modes = probe_modes(arm.modes, asked_of)
-    before = answers(arm.loaded(merge=False), asked_of, modes=modes, frames=frames, batch_size=16)
-    student = arm.loaded(merge=True)
+    modes, cards = probe_modes(arm.modes, asked_of), arm.cards
     dtype = arm.dtype(options.dtype)
-    contract = _contract(arm, student, options, dtype=dtype)
+    beside = arm.loaded(merge=False)
+    contract = _contract(arm, beside, options, dtype=dtype)
+    # The cards that go along, in the run too: those that stay lie beside single questions and would change answers.
+    bench = bench_of(contract, RecipeBook(cards or ()))
+    before = answers(beside, asked_of, modes=modes, frames=frames, batch_size=16, bench=bench)
+    del beside  # before another one is loaded
+    student = arm.loaded(merge=True)
     is_cast = form_of(contract) != "float32"
-    grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed)
+    grader = Grader(tests, frames, modes, config.evaluate.bootstrap_samples, config.seed, bench)
     variants = grader.rows(student, variant="float32", size_bytes=4 * size_of(student.model)) if is_cast else ()
     cast(student.model, getattr(torch, dtype))
     with whole_folder(out) as folder:
         _write(student, folder)
+        if cards is not None:
+            publish_rows(folder / BOOK, cards)
         student = _quantised(_as_served(student, dtype), folder, options)
         if is_cast:
             variants += grader.rows(student, variant=form_of(contract), size_bytes=weight_bytes(folder))
         publish_contract(folder, contract)
-        stored = answers(student, asked_of, modes=modes, frames=frames, batch_size=1) if is_cast else before
+        stored = before
+        if is_cast:
+            stored = answers(student, asked_of, modes=modes, frames=frames, batch_size=1, bench=bench)
         fresh = fresh_answers(folder, asked_of, frames=frames, device=student.device.type)
         proof = prove(before, stored, fresh, bounded=not options.quantise)
         contract = contract.model_copy(update={"proof": proof, "variants": variants, "latency": latency_rows(fresh)})
@@ -296,6 +328,7 @@ def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dty
     limits = [
         *([f"It looks at no more than {frames.num_frames} frames of a clip."] if frames else []),
         f"It was trained on questions of these kinds only: {', '.join(kinds)}." if learned else "It was not trained.",
+        *([tools_told(arm.tools, arm.cards or ())] if arm.tools else []),
         *options.limits,
     ]
     return StudentContract(
@@ -316,6 +349,9 @@ def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dty
         labels=closed_labels(training),
         kinds=kinds,
         modes=arm.modes,
+        tools=arm.tools,
+        plan=plan_budget(config.teacher) if arm.tools else None,
+        talk_hash=learned.talk_hash if learned else "",
         max_tokens=section.max_tokens,
         max_answer_tokens=section.max_answer_tokens,
         max_rationale_tokens=section.max_rationale_tokens,

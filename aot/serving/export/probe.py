@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aot.acting.act import MODE as TOOLS
+from aot.acting.act import Actor, act_in_order
 from aot.display import one_line
 from aot.errors import AotError, CheckpointError
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
@@ -24,6 +26,7 @@ from aot.records import Prediction, PromptMode, Question
 from aot.served_records import LatencyRow
 from aot.student.answer.predict import PredictMode, predict
 from aot.student.model.loading import Student
+from aot.teacher.bench import Bench
 
 SAME_SHARE = 0.99
 """Of greedy replies, at least."""
@@ -87,8 +90,11 @@ def answers(
     frames: Path | None,
     batch_size: int,
     cache_bytes: int = 256 << 20,
+    bench: Bench | None = None,
 ) -> list[Prediction]:
     """Predictions in every mode, mode by mode, in the order of the questions.
+
+    In mode `tools` the ids of a reply are those of the whole talk: prompt, calls, results and answer.
 
     Args:
         student: who answers.
@@ -97,10 +103,15 @@ def answers(
         frames: the frame store of the run; None where questions show none.
         batch_size: questions answered together.
         cache_bytes: of processed frames that are kept for the next mode; 0 makes each answer process its own.
+        bench: what calls are carried out with; None of a student that makes none.
     """
     pixels = student.pixels(frames, max_bytes=cache_bytes) if frames is not None else None
     made: list[Prediction] = []
     for mode in modes:
+        if mode == TOOLS and bench is not None:
+            acted = act_in_order(Actor(student, bench, _ARM, pixels=pixels), questions, batch_size=batch_size)
+            made += [one.prediction.model_copy(update={"token_ids": one.ids}) for one in acted]
+            continue
         made += predict(student, questions, pixels=pixels, arm=_ARM, mode=mode, batch_size=batch_size, with_tokens=True)
     return made
 
@@ -189,7 +200,9 @@ def main(arguments: Sequence[str]) -> None:
         student, frames = served.student, Path(shown[0]) if shown else None
         modes = probe_modes(served.contract.modes, questions)
         for asked_of in (questions[:1], questions):  # the first answer of a process takes longer
-            made = answers(student, asked_of, modes=modes, frames=frames, batch_size=1, cache_bytes=0)
+            made = answers(
+                student, asked_of, modes=modes, frames=frames, batch_size=1, cache_bytes=0, bench=served.bench
+            )
     publish_rows(probe.predictions_of(_ARM, "none"), made)
 
 

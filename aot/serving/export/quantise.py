@@ -24,6 +24,7 @@ from aot.serving.export.probe import LIKELIHOOD, answers
 from aot.student.answer.predict import PredictMode
 from aot.student.model.loading import Student, load_model
 from aot.student.model.lora import language_model_name
+from aot.teacher.bench import Bench
 
 Bits = Literal["int8", "int4"]
 GROUP = 32
@@ -108,13 +109,15 @@ class Grader:
     modes: Sequence[PredictMode]
     bootstrap_samples: int
     seed: int
+    bench: Bench | None = None
+    """What the student's calls are carried out with."""
 
     def rows(self, student: Student, *, variant: str, size_bytes: int) -> tuple[VariantRow, ...]:
         """Accuracy in the student's first mode, and by decision with its calibration error where there are choices."""
         made = []
         for mode in dict.fromkeys((self.modes[0], *(one for one in self.modes if one == LIKELIHOOD))):
             asked_of = [q for q in self.questions if q.choices] if mode == LIKELIHOOD else list(self.questions)
-            said = answers(student, asked_of, modes=[mode], frames=self.frames, batch_size=16)
+            said = answers(student, asked_of, modes=[mode], frames=self.frames, batch_size=16, bench=self.bench)
             right = np.array([score(one, q).correct for one, q in zip(said, asked_of, strict=True)], dtype=float)
             scored = confidences(asked_of, said)
             made.append(

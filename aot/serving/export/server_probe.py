@@ -11,7 +11,7 @@ from pathlib import Path
 from aot.chat.factory import open_chat
 from aot.config import ChatConfig
 from aot.display import one_line
-from aot.errors import ChatError
+from aot.errors import ChatError, ConfigError
 from aot.records import Prediction, PromptMode, Question
 from aot.serving.export.probe import SAME_SHARE, answers
 from aot.serving.student import load_student
@@ -51,10 +51,15 @@ def server_likeness(
 
     Raises:
         CheckpointError: the export cannot be loaded.
-        ConfigError: the server cannot be asked at all.
+        ConfigError: the server cannot be asked at all, or the student calls tools.
     """
     with load_student(export, device="cpu") as served:
         student, contract = served.student, served.contract
+        if contract.tools:
+            raise ConfigError(
+                f"{contract.name} answers by calling tools, which other servers do not run, so there is no reply to "
+                "compare; serve the export by aot serve, which runs them"
+            )
         made = answers(student, questions, modes=contract.modes, frames=frames, batch_size=16)
         store = _store(frames)
         section = ChatConfig(

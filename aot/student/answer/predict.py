@@ -381,7 +381,8 @@ def _asker(
 ) -> _Asker:
     if mode == "tools":
         raise ConfigError(
-            f"{arm} answers by calling tools, and there are none here; ask it by `aot evaluate`, or take another arm"
+            f"{arm} answers by calling tools, and there are none here; ask it by aot evaluate, or export it "
+            "and ask it by aot predict, or take another arm"
         )
     stops = mode == "explain" and not with_explanation
     marks = line_marks(student.renderer.tokenizer) if stops else None

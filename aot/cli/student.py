@@ -328,8 +328,12 @@ def predict(
         list[str] | None, typer.Option("--choice", help="An answer option; may be given several times.")
     ] = None,
     mode: Annotated[
-        Literal["direct", "reason", "explain", "adaptive", "decide"] | None,
-        typer.Option("--mode", help="How to answer; decide where there are choices, if not given."),
+        Literal["direct", "reason", "explain", "adaptive", "tools", "decide"] | None,
+        typer.Option("--mode", help="How to answer; if not given, with its tools, or decide where there are choices."),
+    ] = None,
+    book: Annotated[
+        Path | None,
+        typer.Option("--book", help="Folder of recipe cards for a student that looks them up, instead of its own."),
     ] = None,
     questions: Annotated[
         Path | None, typer.Option("--in", metavar="FILE", help="Questions as JSON lines, instead of one.")
@@ -349,13 +353,15 @@ def predict(
         raise ConfigError("--in, --out and --root belong together: --in QUESTIONS.jsonl --out ANSWERS.jsonl")
     if questions and (clip or choice):
         raise ConfigError("--clip and --choice belong to one QUESTION; rows of a file name their own")
+    from aot.acting.carried import read_book
     from aot.pipeline.student.predict import answer_lines, predict_file, predict_one, summary_lines
     from aot.serving.student import Ask
 
+    cards = read_book(book) if book else None
     if questions and out:
         resumable.set()
         with told_as_stop():
-            summary = predict_file(export, questions, out, root=root, mode=mode)
+            summary = predict_file(export, questions, out, root=root, mode=mode, book=cards)
         with done_anyway():
             if as_json:
                 tell_record(summary)
@@ -365,7 +371,7 @@ def predict(
     else:
         ask = Ask(typed(question or ""), choices=tuple(map(typed, choice or ())), clip=clip, mode=mode)
         with told_as_stop():
-            answer = predict_one(export, ask)
+            answer = predict_one(export, ask, book=cards)
         if as_json:
             tell_record(answer)
         else:

@@ -1,21 +1,27 @@
 """A student that calls tools, outside its run: exported with its book, proved, asked, and given another book."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from export_kit import CARDS, calling_run, proof_questions
 
 from aot import load_student
-from aot.acting.carried import bench_of, carried_tools, plan_budget
+from aot.acting.carried import bench_of, carried_tools, plan_budget, read_book
+from aot.answer_records import AnswerRow
 from aot.arms.tool_use import offered_tools
+from aot.cli import app
 from aot.config import load_saved
-from aot.errors import CheckpointError, ConfigError
+from aot.errors import CheckpointError, ConfigError, RunError
 from aot.files.run_folder import RunFolder, read_rows
+from aot.pipeline.student.predict import predict_file
 from aot.run_records import RecipeCard
 from aot.serving.contract import read_contract
 from aot.serving.export.arm import export_arm
 from aot.serving.export.probe import answers, likeness
 from aot.serving.export.server_probe import server_likeness
+from aot.serving.student import Ask
+from aot.teacher.bench import Budget
 from aot.teacher.tools.book import RecipeBook
 
 
@@ -86,3 +92,63 @@ def test_a_tool_of_another_version_and_a_missing_book_are_refused(export: Path) 
 def test_no_server_of_others_is_compared_with_a_student_that_calls_tools(run: RunFolder, export: Path) -> None:
     with pytest.raises(ConfigError, match="calling tools, which other servers do not run"):
         server_likeness(export, proof_questions(run), frames=None, url="http://127.0.0.1:9/v1", model="")
+
+
+def test_an_answer_comes_with_its_calls_and_choices_do_not_change_the_way(export: Path) -> None:
+    with load_student(export, device="cpu") as student:
+        tea, total = student.ask_many([Ask("What is in tea?"), Ask("What is 0 + 1 + 2?")])
+        chosen = student.ask("What is in tea?", choices=("stir", "steep"))
+    assert (tea.answer, total.answer, tea.mode, tea.confidence, tea.abstained) == ("steep", "3", "tools", None, "")
+    assert [(one.tool, one.arguments, one.result) for one in total.calls] == [
+        ("calculator", {"expression": "0 + 1 + 2"}, {"value": "3"})
+    ]
+    assert tea.calls[0].result == {"cards": [{"name": "tea", "text": "boil, steep", "score": 1.0}]}
+    assert chosen.mode == "tools", "a student that was taught to look up is not asked to guess"
+
+
+def test_a_plan_over_its_budget_abstains_with_the_reason_of_the_evaluation(export: Path) -> None:
+    with load_student(export, device="cpu") as student:
+        assert student.bench is not None
+        student.bench = replace(student.bench, budget=Budget(max_calls=0, time_limit_s=9.0))
+        answer = student.ask("What is in tea?")
+    assert (answer.answer, answer.abstained, answer.reasons) == ("", "cut_off", ("too_many_calls",))
+    assert answer.detail == "the plan ended without an answer: no answer after 0 calls"
+
+
+def test_a_folder_of_cards_stands_in_for_the_book_that_came_along(
+    export: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    (cards / "tea.txt").write_text("steep\nboil\n")
+    (cards / "odd.json").write_text("{")
+    with load_student(export, device="cpu", book=cards) as student:
+        assert student.ask("What is in tea?").calls[0].result == {
+            "cards": [{"name": "tea", "text": "steep, boil", "score": 1.0}]
+        }
+        assert student.digest != read_contract(export).digest()
+    assert "1 card used" in caplog.text and "broken_json 1" in caplog.text
+    (cards / "tea.txt").unlink()
+    with pytest.raises(ConfigError, match="holds no recipe card that can be used"):
+        load_student(export, book=cards)
+
+
+def test_predict_keeps_rows_of_one_book_apart_from_those_of_another(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions, out, cards = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "cards"
+    questions.write_text('{"id": "a", "question": "What is in tea?"}\n')
+    cards.mkdir()
+    (cards / "tea.md").write_text("steep\nboil\n")
+    app(["predict", str(export), "--in", str(questions), "--out", str(out)], standalone_mode=False)
+    (row,) = read_rows(out, AnswerRow)
+    assert (row.answer, row.calls[0].tool) == ("steep", "look_up_recipe")
+    with pytest.raises(RunError, match="holds answers of another student"):
+        predict_file(export, questions, out, book=read_book(cards))
+    app(["predict", str(export), "What is in tea?", "--book", str(cards)], standalone_mode=False)
+    assert 'look_up_recipe(words="tea") -> {"cards": [{"name": "tea", "text": "steep, boil"' in capsys.readouterr().out
+
+
+def test_a_book_for_a_student_that_looks_nothing_up_is_refused(text_export: Path) -> None:
+    with pytest.raises(ConfigError, match="has no use for a book: it calls no tool"):
+        load_student(text_export, book=RecipeBook(CARDS))

@@ -48,7 +48,7 @@ class AskFields(_Fields):
     start_s: float | None = Field(default=None, ge=0)
     end_s: float | None = None
     kind: str = ""
-    mode: Literal["direct", "reason", "explain", "adaptive", "decide"] | None = None
+    mode: Literal["direct", "reason", "explain", "adaptive", "tools", "decide"] | None = None
     answer: str | int | float = ""
     answer_type: str = ""
     rationale: str = ""

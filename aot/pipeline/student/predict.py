@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from aot.answer_records import Answer, AnswerRow, PredictSummary
-from aot.display import counted
+from aot.acting.carried import with_book
+from aot.answer_records import Answer, AnswerRow, MadeCall, PredictSummary
+from aot.display import counted, one_line
 from aot.errors import RunError, SourceError, first_problem
 from aot.files.jsonl import JsonLine, RefusedRow, RowProblem, read_json_lines
 from aot.files.run_folder import RunFolder, append_row, open_append, read_rows
@@ -25,6 +26,7 @@ from aot.records import Question
 from aot.served_records import AskMode
 from aot.serving.contract import read_contract
 from aot.serving.student import Ask, ServedStudent, load_student
+from aot.teacher.tools.book import RecipeBook
 from video_data.datasets.clip_folder import DiskNames, regular_inside
 from video_data.datasets.plain_fields import AskFields, checked_fields
 
@@ -34,6 +36,8 @@ CHUNK = 32
 _TOLD_EVERY_S = 30.0
 _OWN_START = b'{"answer":'
 _SHOWN = 5
+_MOST_SHOWN = 300
+"""Characters of a call and its result."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +51,26 @@ class _Item:
     """Why it cannot be asked."""
 
 
-def predict_one(export: Path, ask: Ask) -> Answer:
-    """The answer of an exported student to one question.
+def predict_one(export: Path, ask: Ask, *, book: RecipeBook | None = None) -> Answer:
+    """The answer of an exported student to one question, with other recipe cards than its own if some are given.
 
     Raises:
         CheckpointError: the export cannot be loaded.
+        ConfigError: it has no use for a book.
     """
-    with load_student(export) as student:
+    with load_student(export, book=book) as student:
         return student.ask_many([ask])[0]
 
 
 def answer_lines(answer: Answer) -> list[str]:
     """An answer for people: what was said and how sure it is, or why there is none."""
     if answer.abstained:
-        return [f"no answer ({answer.abstained}): {answer.detail}"]
+        return [f"no answer ({answer.abstained}): {answer.detail}", *(f"  {_called(call)}" for call in answer.calls)]
     sure = f" ({answer.confidence:.1%})" if answer.confidence is not None else ""
     lines = [f"{answer.answer}{sure}"]
     for choice, prob in zip(answer.choices, answer.choice_probs, strict=False):
         lines.append(f"  {prob:6.1%}  {choice}")
+    lines += [f"  {_called(call)}" for call in answer.calls]
     lines += [f"  {line}" for line in answer.rationale.splitlines()]
     if answer.frame_times_s:
         lines.append("  frames at " + ", ".join(f"{time_s:.2f}" for time_s in answer.frame_times_s) + " s")
@@ -73,8 +79,20 @@ def answer_lines(answer: Answer) -> list[str]:
     return [*lines, *([f"  {answer.detail}"] if answer.detail else [])]
 
 
+def _called(call: MadeCall) -> str:
+    arguments = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+    gave = json.dumps(call.result, ensure_ascii=False) if call.result is not None else f"failed: {call.error}"
+    return one_line(f"{call.tool or 'a call'}({arguments}) -> {gave}")[:_MOST_SHOWN]
+
+
 def predict_file(
-    export: Path, questions: Path, out: Path, *, root: Path | None = None, mode: AskMode | None = None
+    export: Path,
+    questions: Path,
+    out: Path,
+    *,
+    root: Path | None = None,
+    mode: AskMode | None = None,
+    book: RecipeBook | None = None,
 ) -> PredictSummary:
     """What is in `out` after every question of a file was answered in it.
 
@@ -85,8 +103,10 @@ def predict_file(
         out: one AnswerRow a line; rows that are there already are kept.
         root: folder of the clips; None: that of the questions, or the drawn clips beside a run's questions.
         mode: of every question that names none itself; None leaves it to each (see Ask).
+        book: recipe cards in place of those that came with the student.
 
     Raises:
+        ConfigError: the student has no use for a book.
         SourceError: the questions cannot be read, or none of them has an id.
         RunError: `out` holds something else, or answers of another student or to other questions.
         CheckpointError: the export cannot be loaded.
@@ -95,6 +115,7 @@ def predict_file(
     if out.resolve() == questions.resolve():
         raise RunError(f"{out} holds the questions; give another file for the answers")
     contract = read_contract(export, check_files=False)
+    contract = with_book(contract, book) if book else contract
     items, refused = _items(questions, root=root, mode=mode)
     if not items:
         words = f": {refused[0].item}: {refused[0].reason} ({refused[0].detail})" if refused else ""
@@ -102,7 +123,7 @@ def predict_file(
     kept = _kept(out, {item.id: item.digest for item in items}, contract_digest=contract.digest())
     missing = [item for item in items if item.id not in kept]
     if missing:
-        with load_student(export) as student, open_append(out) as file:
+        with load_student(export, book=book) as student, open_append(out) as file:
             for item, answer in _answers(student, missing):
                 append_row(file, _row(item, answer))
                 kept[item.id] = answer.abstained

@@ -288,6 +288,10 @@ def serve(
     cascade: Annotated[
         Path | None, typer.Option("--cascade", help="YAML of a cascade: a bigger model is asked where it is not sure.")
     ] = None,
+    book: Annotated[
+        Path | None,
+        typer.Option("--book", help="Folder of recipe cards for a student that looks them up, instead of its own."),
+    ] = None,
     record: Annotated[Path | None, typer.Option("--record", help="JSONL file to note each request in.")] = None,
     record_text: Annotated[bool, typer.Option("--record-text", help="Note questions and replies there, too.")] = False,
     redact: Annotated[
@@ -316,7 +320,7 @@ def serve(
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
         back_end_key_env=student_key_env, record=record, record_text=record_text, redact=redact, limits=limits,
-        cascade=cascade, disclose=disclose, say=tell,
+        cascade=cascade, disclose=disclose, book=book, say=tell,
     )  # fmt: skip
 
 

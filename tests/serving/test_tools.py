@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from export_kit import CARDS, calling_run, proof_questions
+from fastapi.testclient import TestClient
 
 from aot import load_student
 from aot.acting.carried import bench_of, carried_tools, plan_budget, read_book
@@ -20,9 +21,18 @@ from aot.serving.contract import read_contract
 from aot.serving.export.arm import export_arm
 from aot.serving.export.probe import answers, likeness
 from aot.serving.export.server_probe import server_likeness
+from aot.serving.server.app import build_app
+from aot.serving.server.limits import Limits
+from aot.serving.server.served import Served, serve_export
 from aot.serving.student import Ask
 from aot.teacher.bench import Budget
 from aot.teacher.tools.book import RecipeBook
+
+
+class BackEnd:
+    """A chat model that is never asked."""
+
+    name = "behind"
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +162,30 @@ def test_predict_keeps_rows_of_one_book_apart_from_those_of_another(
 def test_a_book_for_a_student_that_looks_nothing_up_is_refused(text_export: Path) -> None:
     with pytest.raises(ConfigError, match="has no use for a book: it calls no tool"):
         load_student(text_export, book=RecipeBook(CARDS))
+
+
+def test_a_server_runs_the_calls_and_tells_them_beside_the_answer(export: Path) -> None:
+    served = serve_export(export, limits=Limits())
+    try:
+        with TestClient(build_app(served)) as client:
+            body = {"model": served.name, "messages": [{"role": "user", "content": "What is in tea?"}]}
+            reply = client.post("/v1/chat/completions", json=body).json()
+            assert reply["choices"][0]["message"]["content"] == "Answer: steep"
+            said = reply["aot"]
+            assert (said["answer"], said["mode"], said["calls"][0]["tool"]) == ("steep", "tools", "look_up_recipe")
+            assert "tool_calls" not in reply["choices"][0]["message"] and reply["usage"]["completion_tokens"] > 0
+            streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
+            assert '"Answer: steep"' in streamed and streamed.endswith("data: [DONE]\n\n")
+            for more, name in (({"temperature": 0.5}, "temperature"), ({"max_tokens": 5}, "max_tokens")):
+                error = client.post("/v1/chat/completions", json={**body, **more})
+                assert (error.status_code, error.json()["error"]["param"]) == (400, name)
+    finally:
+        served.close()
+
+
+def test_servers_behind_this_one_run_no_tools_and_it_says_what_does(export: Path) -> None:
+    served = Served(BackEnd(), read_contract(export))  # type: ignore[arg-type]
+    with TestClient(build_app(served)) as client:
+        body = {"model": served.name, "messages": [{"role": "user", "content": "What is in tea?"}]}
+        error = client.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["code"] == "no_tools" and "aot serve without --student" in error["message"]

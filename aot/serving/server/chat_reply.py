@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aot.answer_records import AbstainReason, Routing
+from aot.answer_records import AbstainReason, MadeCall, Routing
 from aot.chat.messages import ChatReply
 from aot.errors import ChatError
 from aot.records import TokenLogprob
@@ -41,6 +41,10 @@ class AotOut(BaseModel):
     choices: list[ChoiceProb] = []
     abstained: AbstainReason = ""
     detail: str = ""
+    calls: list[MadeCall] = []
+    """In mode `tools`: those that the server carried out before the answer."""
+    reasons: list[str] = []
+    """In mode `tools`: whatever was odd about them."""
     frame_times_s: list[float] = []
     seconds: float = 0.0
     contract_version: str | None = None

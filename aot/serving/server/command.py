@@ -31,6 +31,7 @@ def serve_command(
     limits: Limits,
     cascade: Path | None = None,
     disclose: bool = False,
+    book: Path | None = None,
     say: Callable[[Iterable[str]], None],
 ) -> None:
     """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
@@ -44,6 +45,8 @@ def serve_command(
         raise ConfigError("nothing to serve; give an exported folder (aot export RUN OUT), or --student URL")
     if cascade is not None and back_ends:
         raise ConfigError("--cascade stands over an exported student in this process; leave --student out")
+    if book is not None and back_ends:
+        raise ConfigError("--book is for an exported student in this process; leave --student out")
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
     section = load_cascade_config(cascade) if cascade else None
@@ -64,7 +67,13 @@ def serve_command(
         else:
             assert export is not None
             served = serve_export(
-                export, limits=limits, allow=folders, recorder=recorder, cascade=cascade, disclose=disclose
+                export,
+                limits=limits,
+                allow=folders,
+                recorder=recorder,
+                cascade=cascade,
+                disclose=disclose,
+                book=book,
             )
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]

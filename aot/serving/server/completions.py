@@ -44,6 +44,7 @@ from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.json_body import JsonRequest
 from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of, while_waited_for
 from aot.serving.student import MODEL_FAILED, Ask
+from aot.student.rows.prompts import MODE_SUFFIX
 
 log = logging.getLogger(__name__)
 
@@ -173,8 +174,14 @@ async def create(body: ChatBody, request: Request) -> Response:
     try:
         if served.cascade is not None:
             return await _routed(turn, served.cascade)
-        if ask.choices and served.decides:
+        if served.decides and (ask.choices or ask.mode == "tools"):
             return await _decided(turn)
+        if ask.mode == "tools":
+            raise bad(
+                f"{served.name} answers by calling tools, and whoever replies here runs none; serve its export by "
+                'aot serve without --student, or send {"aot": {"mode": "none"}} with tools of your own',
+                param="aot.mode", code="no_tools",
+            )  # fmt: skip
         prepared = await turn.request()
         if (outside := turn.outside()) is not None:
             return _of_answer(turn, outside)
@@ -198,14 +205,29 @@ async def _whole(turn: _Turn, request: ChatRequest) -> Response:
 
 
 async def _decided(turn: _Turn) -> Response:
-    """One of the choices, by likelihood, with a probability for each; nothing is written."""
+    """One of the choices, by likelihood, with a probability for each; or an answer after calls, which are run here."""
     served, ask = turn.served, turn.ask
     assert served.desk is not None
     if not ask.body.is_question:
-        raise bad("a choice is decided about one message of the user", param="messages")
+        what = "a choice is decided" if ask.choices else "tools are called"
+        raise bad(f"{what} about one message of the user", param="messages")
+    if not ask.choices:
+        _refuse_for_tools(turn)
     question = await served.aside(lambda: _question(turn)) if ask.has_media else _question(turn)
     (answer,) = await result_of(served.desk.ask([question]), client=turn.client)
     return _of_answer(turn, answer)
+
+
+def _refuse_for_tools(turn: _Turn) -> None:
+    """A plan is greedy and keeps to the contract's caps: refuse what asks for something else."""
+    body, contract = turn.ask.body, turn.served.contract
+    for name in ("temperature", "logprobs", "stop"):
+        if getattr(body, name):
+            raise bad(f"{name} is not supported where the model calls its tools; leave it out", param=name)
+    most = body.max_completion_tokens or body.max_tokens
+    if contract and most and most < contract.max_rationale_tokens:
+        words = f"each reply on the way to an answer may have {contract.max_rationale_tokens} tokens; leave it out"
+        raise bad(f"max_tokens is {most}, and {words}", param="max_tokens")
 
 
 async def _routed(turn: _Turn, cascade: Cascade) -> Response:
@@ -242,7 +264,8 @@ def _of_answer(turn: _Turn, answer: Answer) -> Response:
     aot = turn.outcome(
         reply, finish=finish, content=content, mode=answer.mode, answer=answer.answer, confidence=answer.confidence,
         choices=[ChoiceProb(choice=choice, probability=prob) for choice, prob in pairs], abstained=answer.abstained,
-        detail=answer.detail, frame_times_s=list(answer.frame_times_s), escalated=answer.escalated, cost=answer.cost,
+        detail=answer.detail, calls=list(answer.calls), reasons=list(answer.reasons),
+        frame_times_s=list(answer.frame_times_s), escalated=answer.escalated, cost=answer.cost,
         routing=answer.routing,
     )  # fmt: skip
     return _sent(turn, reply, finish=finish, content=content, aot=aot)
@@ -252,18 +275,18 @@ def _question(turn: _Turn) -> Ask:
     """The one message of a user as a question, to be decided where it has choices."""
     served, ask = turn.served, turn.ask
     mode: AskMode | None = "decide" if ask.choices else None if ask.mode == "none" else ask.mode
-    kind, clip = ask.body.aot.kind, clip_of(ask, turn.find)
+    kind, clip, text = ask.body.aot.kind, clip_of(ask, turn.find), ask.question
+    if mode == "tools":  # which puts these words behind the question itself
+        text = text.rstrip().removesuffix(MODE_SUFFIX[mode]).rstrip()
     if clip is not None:
-        return Ask(
-            ask.question, ask.choices, clip=clip.path, start_s=clip.start_s, end_s=clip.end_s, mode=mode, kind=kind
-        )
+        return Ask(text, ask.choices, clip=clip.path, start_s=clip.start_s, end_s=clip.end_s, mode=mode, kind=kind)
     request = chat_request(ask, contract=served.contract, limits=served.limits, clip=turn.frames)
     images = images_of(request.messages[0])
     if not images:
-        return Ask(ask.question, ask.choices, mode=mode, kind=kind)
+        return Ask(text, ask.choices, mode=mode, kind=kind)
     frames = [media.pixels_of(image) for image in images]
     times_s = [float(i) if image.time_s is None else image.time_s for i, image in enumerate(images)]
-    return Ask(ask.question, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
+    return Ask(text, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
 
 
 async def _streamed(turn: _Turn, request: ChatRequest, desk: Desk) -> Response:

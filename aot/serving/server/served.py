@@ -248,16 +248,19 @@ def serve_export(
     recorder: Recorder | None = None,
     cascade: Path | None = None,
     disclose: bool = False,
+    book: Path | None = None,
 ) -> Served:
     """The student in an exported folder, loaded, with a desk of its own; a config file of a cascade puts it over that.
 
+    A folder of recipe cards takes the place of those that came with it.
+
     Raises:
         CheckpointError: it cannot be loaded.
-        ConfigError: the cascade is unfit.
+        ConfigError: the cascade is unfit, or the student has no use for a book.
     """
     from aot.serving.student import load_student
 
-    student, metrics = load_student(folder), Metrics()
+    student, metrics = load_student(folder, book=book), Metrics()
     contract = student.contract
     engine = student.open_engine(max_prompt_tokens=limits.max_prompt_tokens, deadline_s=limits.reply_s)
     desk = Desk(engine, student=student, limits=limits, metrics=metrics)

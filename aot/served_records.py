@@ -149,6 +149,55 @@ class WatchState(Record):
     """The feature that ended it."""
 
 
+class Alarm(Record):
+    """What moved, since when, and how sure that is."""
+
+    test: str
+    what: str
+    """In a sentence."""
+    e_value: float
+    """Wealth at the alarm; while all is well it is expected to be 1."""
+    level: float
+    """The probability that this test would ever alarm while all is well."""
+    since_s: float | None
+    """Estimate of when it began, in seconds since 1970; None without times."""
+    found_s: float | None
+    """Time of the row at which it was found."""
+    row: int
+    """Number of that row among those that were read."""
+    voids_promise: bool = False
+    """Whether it ends what the contract promises of answers above its threshold."""
+
+
+class Sight(Record):
+    """What one look found."""
+
+    looks: int
+    read: int
+    """Rows in all looks."""
+    used: int
+    new: int
+    """Rows of this look."""
+    odd: dict[str, int]
+    examples: dict[str, str]
+    canaries: int
+    canaries_asked: int
+    canaries_lost: int
+    """Right at export, and wrong when they were last asked."""
+    canaries_gained: int
+    promised: float | None
+    promised_by: str
+    wealth: dict[str, float]
+    """Of each test, as a log; at an alarm it passed the log of 1/level."""
+    alarms: tuple[Alarm, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """3 while there is an alarm."""
+        return 3 if self.alarms else 0
+
+
 class ServedCalibration(Record):
     """Temperatures, thresholds and the data they come from."""
 

@@ -23,7 +23,7 @@ from aot.student.rows.prompts import MODE_LINES
 from text_cot.teacher.granularity import Size, resolve_granularity
 
 if TYPE_CHECKING:
-    from aot.student.rows.frames import FrameSource
+    from video_data.store.shards import FrameStore
 
 Samples = dict[ThoughtMode, Trace]
 """The kept chains of one question: `short`, `full`, or both."""
@@ -69,7 +69,7 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
 
 def _frame_times(run: RunFolder, num_frames: int) -> Callable[[Question], Sequence[float]]:
     @cache
-    def store() -> "FrameSource":
+    def store() -> "FrameStore":
         from video_data.store.shards import FrameStore  # here, because text is trained without the video packages
 
         return FrameStore(run.frames)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from aot.display import counted
-from aot.drift.records import Alarm, WatchFile
-from aot.served_records import Canary, StudentContract
+from aot.drift.records import WatchFile
+from aot.served_records import Alarm, Canary, StudentContract
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "av", "decord", "opencv-python-headless")
 """Those by whose versions a student's answer or a decoded frame may differ."""

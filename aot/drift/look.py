@@ -11,13 +11,13 @@ from aot.answers import check_packages, stop_workers
 from aot.display import counted
 from aot.drift.advice import advice_on, alarm_line, odd_lines, when
 from aot.drift.log import new_rows
-from aot.drift.records import Alarm, LogPlace, WatchFile
+from aot.drift.records import LogPlace, WatchFile
 from aot.drift.watching import ALARM_RATE, Watch, fresh_state
 from aot.errors import ConfigError, RunError, SourceError, first_problem
 from aot.evaluation.scoring import score
 from aot.files.run_folder import RunFolder, publish, read_rows
-from aot.records import Prediction, Question, Record
-from aot.served_records import Canary, StudentContract
+from aot.records import Prediction, Question
+from aot.served_records import Canary, Sight, StudentContract
 from aot.serving.contract import read_contract
 from aot.serving.student import Ask, ServedStudent, load_student
 
@@ -46,35 +46,6 @@ class Wanted:
     promised: float | None = None
     now_s: float | None = None
     """None: by this machine's clock."""
-
-
-class Sight(Record):
-    """What one look found."""
-
-    looks: int
-    read: int
-    """Rows in all looks."""
-    used: int
-    new: int
-    """Rows of this look."""
-    odd: dict[str, int]
-    examples: dict[str, str]
-    canaries: int
-    canaries_asked: int
-    canaries_lost: int
-    """Right at export, and wrong when they were last asked."""
-    canaries_gained: int
-    promised: float | None
-    promised_by: str
-    wealth: dict[str, float]
-    """Of each test, as a log; at an alarm it passed the log of 1/level."""
-    alarms: tuple[Alarm, ...]
-    advice: tuple[str, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """3 while there is an alarm."""
-        return 3 if self.alarms else 0
 
 
 def look_at(export: Path, files: WatchFiles, *, ask: bool, wanted: Wanted) -> tuple[Sight, WatchFile]:

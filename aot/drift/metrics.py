@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from aot.drift.look import Sight
 from aot.drift.records import WatchFile
 from aot.files.run_folder import publish
+from aot.served_records import Sight
 
 
 def write_metrics(path: Path, sight: Sight, state: WatchFile, *, name: str) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from aot.drift.advice import alarm_line, when
 from aot.drift.log import SIGNS
-from aot.drift.look import Sight, sight_lines
+from aot.drift.look import sight_lines
 from aot.drift.records import Period, WatchFile
 from aot.files.run_folder import publish
 from aot.reporting.charts import BandPoint, Drawing, band_chart
 from aot.reporting.pivot import word_table
 from aot.reporting.report import render
 from aot.reporting.sections import Block, charts, note, open_tables, sentences
+from aot.served_records import Sight
 from aot.wilson import Z95
 
 _SHOWN = {**SIGNS, "canaries_lost": "the share of canaries lost"}

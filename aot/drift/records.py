@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from aot.records import Record
-from aot.served_records import WatchFeature, WatchRun
+from aot.served_records import Alarm, WatchFeature, WatchRun
 
 STATE_VERSION = 1
 
@@ -90,26 +90,6 @@ class Period(Record):
     """Of each sign: rows that have it, and their sum and sum of squares; of canaries too, as `canaries_lost`."""
     wealth: dict[str, float] = Field(default_factory=dict)
     """Of each test: the log of its wealth at the end."""
-
-
-class Alarm(Record):
-    """What moved, since when, and how sure that is."""
-
-    test: str
-    what: str
-    """In a sentence."""
-    e_value: float
-    """Wealth at the alarm; while all is well it is expected to be 1."""
-    level: float
-    """The probability that this test would ever alarm while all is well."""
-    since_s: float | None
-    """Estimate of when it began, in seconds since 1970; None without times."""
-    found_s: float | None
-    """Time of the row at which it was found."""
-    row: int
-    """Number of that row among those that were read."""
-    voids_promise: bool = False
-    """Whether it ends what the contract promises of answers above its threshold."""
 
 
 class WatchFile(Record):

@@ -21,12 +21,12 @@ from aot.drift.bets import (
     predicted_value,
 )
 from aot.drift.log import SIGNS, SeenRow, sha256_of
-from aot.drift.records import Alarm, CanaryMemory, MeanState, SignState, WatchFile
+from aot.drift.records import CanaryMemory, MeanState, SignState, WatchFile
 from aot.drift.timeline import Timeline
 from aot.errors import RunError
 from aot.evaluation.risk import upper_bound
 from aot.files.jsonl import RefusedRow
-from aot.served_records import Canary, StudentContract, WatchFeature
+from aot.served_records import Alarm, Canary, StudentContract, WatchFeature
 from aot.serving.cascade.watch import log_wealth, rank_gains, ranked, watch_baseline
 
 ALARM_RATE = 0.05

@@ -11,7 +11,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, ModelSchema
 
 from aot.answer_records import Answer, Faithfulness, PredictSummary, RunComparison
-from aot.drift.look import Sight
 from aot.errors import ConfigError
 from aot.pipeline.commands.clips import SavedFrames
 from aot.pipeline.commands.doctor import Checkup
@@ -22,7 +21,7 @@ from aot.pipeline.data.prefetch import News
 from aot.pipeline.planning.lines import DryRun, PlanNumbers
 from aot.records import Trace
 from aot.run_records import Baselines, JobFacts, Scores
-from aot.served_records import ServedCalibration, StudentContract
+from aot.served_records import ServedCalibration, Sight, StudentContract
 from video_data.decode.facts import ClipFacts
 
 PRINTED: dict[str, Any] = {

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aot.drift.look import Sight, Wanted, take_look
+from aot.drift.look import Wanted, take_look
 from aot.drift.records import WatchFile
 from aot.records import Question
-from aot.served_records import Canary, StudentContract
+from aot.served_records import Canary, Sight, StudentContract
 
 NOW_S = 1_800_000_000.0
 CONTRACT = StudentContract(

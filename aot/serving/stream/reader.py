@@ -19,8 +19,9 @@ from aot.served_records import AskMode
 from aot.serving.domain import check_choices, kind_problem, label_problem
 from aot.serving.stream.ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
-from aot.student.answer.decoding import likeliest, steps
+from aot.student.answer.decoding import steps
 from aot.student.answer.prefix import FramePrefix, PrefixFrame, ReadCounts, prefix_frames
+from aot.student.answer.sampling import likeliest
 from aot.student.rows.prompts import PROBE_SIZE_HW
 from aot.student.rows.replies import answer_of
 

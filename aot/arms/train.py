@@ -1,5 +1,6 @@
 """The train stage: does the jobs of all arms that are not done yet, one after the other; or one of them alone."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -48,7 +49,26 @@ def train(run: RunFolder, config: RunConfig, progress: Progress) -> dict[str, in
                 do(run, config, job, material)
         finished += job.steps
         progress(finished, total)
+    for first, second in twins(run, config.train.arms):
+        log.warning(
+            "%s learned the same lessons in the same way as %s, so no difference between them says anything about how "
+            "they differ in the config", second, first,
+        )  # fmt: skip
     return {"arms": len(config.train.arms), "steps": total}
+
+
+def twins(run: RunFolder, arms: Sequence[ArmConfig]) -> list[tuple[str, str]]:
+    """Each arm that learned what an earlier one did, though the config tells them apart, behind that one's name."""
+    seen: dict[tuple[str, str], str] = {}
+    pairs = []
+    for arm in arms:
+        path = run.arm(arm.name) / LESSONS
+        if path.exists():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            way = arm.model_dump_json(exclude={"name", "chains", "chain_share", "choice", "granularity", "names"})
+            first = seen.setdefault((digest, way), arm.name)
+            pairs += [(first, arm.name)] if first != arm.name else []
+    return pairs
 
 
 def _progress(progress: Progress, before: int, total: int, done: int, steps: int) -> None:

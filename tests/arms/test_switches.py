@@ -13,7 +13,7 @@ from aot.arms.choice import Likelihood, likeliest, publish_likelihoods, require_
 from aot.arms.jobs import LIKELIHOODS, Job, job_named, plan_jobs
 from aot.arms.lessons import Material, answer_lesson, key_names, ordered_lessons, refused_lesson, shared_chains
 from aot.arms.own_chains import REFUSED, round_lessons, sample_round
-from aot.arms.train import do
+from aot.arms.train import do, twins
 from aot.config import ArmConfig, RunConfig, parse_arm, parse_config
 from aot.errors import ConfigError, GuardStop
 from aot.files.run_folder import RunFolder, publish_rows, read_rows
@@ -346,3 +346,18 @@ def test_what_was_weighed_before_a_kill_is_not_weighed_again(tmp_path: Path) -> 
         publish_likelihoods(path, only, {"q": QUESTION}, open_base=never, batch_size=4)
     assert list(read_rows(tmp_path / "likelihoods.jsonl", Likelihood)) == rows
     assert list(read_rows(tmp_path / "single.jsonl", Likelihood)) == [], "nothing to weigh, and the base stays away"
+
+
+def test_arms_that_differ_in_the_config_and_learned_the_same_are_told_apart_from_others(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    ways = [
+        {"name": "aot"},
+        {"name": "plain", "chains": "plain"},
+        {"name": "keys", "key_weight": 2.0},
+        {"name": "more"},
+    ]
+    arms = [parse_arm({"order": "pre", **way}) for way in ways]
+    for one, text in zip(arms, ("same", "same", "same", "other"), strict=True):
+        run.arm(one.name).mkdir(parents=True)
+        (run.arm(one.name) / "lessons.jsonl").write_text(text, encoding="utf-8")
+    assert twins(run, arms) == [("aot", "plain")]

@@ -196,9 +196,10 @@ def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> No
 
 
 def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
-    # Some only estimate, one tells what a run did, and the others fetch before any run, or say that it was not done.
+    # Some only estimate, some tell what a run did, and the others fetch before any run, or say that it was not done.
     beside = {"aot.pipeline.commands.plan", "aot.serving.export.arm", "aot.pipeline.data.prefetch"}
     beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
     beside |= {"aot.student.hub", "aot.pipeline.commands.inputs"}
+    beside |= {"aot.pipeline.publication.bom", "aot.pipeline.publication.papers"}
     plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

@@ -36,6 +36,7 @@ settings_recorder.cli.main()
 """.replace("RECORDER_FOLDER", repr(str(Path(settings_recorder.__file__).parent)))
 READ_IDLY = [
     "AnswersArm.granularity",
+    "ChainsArm.names",
     "RunSection.node_rank",
     "RunSection.rendezvous",
     "SpanWeights.call",
@@ -45,9 +46,9 @@ READ_IDLY = [
     "TrainConfig.epochs",
     "TrainConfig.frame_cache_mb",
 ]
-"""Noted in the contract of a student, or handed to what would keep frames, and of no effect where no frame is shown; or
-asked for, and not set: one machine trains alone, for a number of steps, no arm calls tools, one without chains
-chooses none, and nothing is held out."""
+"""Noted in the contract of a student, or handed to what would keep frames, and of no effect where no frame is shown or
+named; or asked for, and not set: one machine trains alone, for a number of steps, no arm calls tools, one without
+chains chooses none, and nothing is held out."""
 pytestmark = pytest.mark.slow
 
 

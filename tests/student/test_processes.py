@@ -144,22 +144,19 @@ def test_fsdp2_does_not_hang_when_one_process_has_no_frames(bases: dict[str, Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_several_processes_stop_on_a_signal_and_resume(
-    number: signal.Signals, bases: dict[str, Path], tmp_path: Path
-) -> None:
+def test_several_processes_stop_on_a_signal_and_resume(bases: dict[str, Path], tmp_path: Path) -> None:
     config = run_config(bases["idefics3"], max_steps=30, save_steps=10, procs=2)
     run = make_run(tmp_path / "run", config)
 
     def progress(done: int, total: int) -> None:
         if 1 <= done < total and not (run.root / "sent").exists():
             (run.root / "sent").touch()
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     try:
         train_arm(run, config, config.train.arms[1], progress=progress)
     except (GuardStop, KeyboardInterrupt) as stopped:
-        assert number.name in str(stopped) or "signal" in str(stopped)
+        assert "SIGTERM" in str(stopped) or "signal" in str(stopped)
     assert [row["step"] for row in train_rows(run, config)] == list(range(1, 31))
 
 

@@ -213,7 +213,10 @@ def test_time_left_of_steps_slower_than_the_window_is_told_too(run: RunFolder) -
 
 
 @pytest.mark.slow
-def test_a_signal_in_early_prepare_reaches_the_whole_group_and_gives_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_early_prepare_reaches_the_whole_group_and_gives_no_traceback(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "aot", "prepare", "configs/video/toy_kitchen_tiny.yaml"]
     for moment in range(8):
         child = subprocess.Popen(
@@ -222,7 +225,7 @@ def test_a_signal_in_early_prepare_reaches_the_whole_group_and_gives_no_tracebac
         )  # fmt: skip
         assert child.stderr is not None and child.stderr.readline() == "prepare: starting\n"
         threading.Event().wait(0.12 * moment)  # from the first imports to the first clips
-        os.killpg(child.pid, (signal.SIGINT, signal.SIGTERM)[moment % 2])
+        os.killpg(child.pid, number)
         _, told = child.communicate()
         # An interrupted import may leave the interpreter with a code of its own.
         assert child.returncode in (4, -signal.SIGINT), told

@@ -11,7 +11,7 @@ questions it was asked, so that no evaluation asks them again.
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -250,16 +250,22 @@ def _encode(tokenizer: PreTrainedTokenizerFast, prompt: str, reply: str) -> tupl
     return asked, [*tokenizer(reply)["input_ids"], tokenizer.eos_token_id]
 
 
-def _summed_loss(
-    model: LlamaForCausalLM, rows: list[tuple[list[int], list[int]]], tokenizer: PreTrainedTokenizerFast
-) -> torch.Tensor:
-    """Cross-entropy summed over the reply tokens; logits are made for those only."""
+def padded(rows: Sequence[tuple[list[int], list[int]]], *, pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of prompts with their replies, padded on the right, and labels of the replies alone: both N,L."""
     width = max(len(asked) + len(told) for asked, told in rows)
-    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+    ids = torch.full((len(rows), width), pad_id)
     labels = torch.full((len(rows), width), -100)
     for i, (asked, told) in enumerate(rows):
         ids[i, : len(asked) + len(told)] = torch.tensor(asked + told)
         labels[i, len(asked) : len(asked) + len(told)] = torch.tensor(told)
+    return ids, labels
+
+
+def _summed_loss(
+    model: LlamaForCausalLM, rows: list[tuple[list[int], list[int]]], tokenizer: PreTrainedTokenizerFast
+) -> torch.Tensor:
+    """Cross-entropy summed over the reply tokens; logits are made for those only."""
+    ids, labels = padded(rows, pad_id=tokenizer.pad_token_id)
     wanted = labels[:, 1:]
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]  # padding is on the right: causal masking suffices
     logits = model.lm_head(hidden[wanted != -100])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tiny_cards import CARD_RATE, CARD_ROWS, MIX_RATE, MIX_ROWS, card_lesson, with_cards
+from tiny_text import padded
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
@@ -321,12 +322,7 @@ class Lessons(IterableDataset):
         for prompt, target in pairs:
             asked = tokenizer(f"User: {prompt.replace('<image>', frame)} <end_of_utterance>Assistant: ")["input_ids"]
             rows.append((asked, [*tokenizer(target)["input_ids"], tokenizer.eos_token_id]))
-        width = max(len(asked) + len(told) for asked, told in rows)
-        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-        labels = torch.full((len(rows), width), -100)
-        for i, (asked, told) in enumerate(rows):
-            ids[i, : len(asked) + len(told)] = torch.tensor(asked + told)
-            labels[i, len(asked) : len(asked) + len(told)] = torch.tensor(told)
+        ids, labels = padded(rows, pad_id=tokenizer.pad_token_id)
         return {"input_ids": ids, "attention_mask": (ids != tokenizer.pad_token_id).long(), "labels": labels}
 
 

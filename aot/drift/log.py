@@ -17,7 +17,7 @@ from aot.drift.records import LogPlace
 from aot.errors import SourceError
 from aot.files.jsonl import MAX_LINE_BYTES, RefusedRow, RowProblem, parse_object
 from aot.files.run_folder import whole_lines
-from aot.serving.cascade.watch import features_of
+from aot.serving.cascade.watch import features_of, question_sha256
 
 _HEAD_BYTES = 4096
 _YEAR_2000_S = 946_684_800
@@ -96,11 +96,6 @@ def new_rows(path: Path, place: LogPlace | None, *, words: frozenset[str]) -> It
     yield LogPlace(path=str(path), offset=offset, head_sha256=_head(path, head_bytes), head_bytes=head_bytes)
 
 
-def sha256_of(question: str) -> str:
-    """By which a question is known in a log without its text."""
-    return hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
-
-
 def _head(path: Path, count: int) -> str:
     with path.open("rb") as file:
         return hashlib.sha256(file.read(count)).hexdigest()
@@ -141,7 +136,7 @@ def _row(fields: dict[str, Any], place: str, words: frozenset[str]) -> SeenRow:
     right = _truth(fields, "right", "correct")
     return SeenRow(
         place=place, id=_text(fields, "id") or "", question_id=_text(fields, "question_id") or "", time_s=_time(fields),
-        question_sha256=_text(fields, "question_sha256") or (sha256_of(question) if question else ""),
+        question_sha256=_text(fields, "question_sha256") or (question_sha256(question) if question else ""),
         mode=_text(fields, "mode") or ("decide" if is_closed else "written"), answer=answer or None,
         confidence=confidence, is_abstained=bool(abstained), digest=_text(fields, "contract_digest") or "",
         is_escalated=bool(signs["escalated"]), right=None if right is None else bool(right),

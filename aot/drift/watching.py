@@ -20,14 +20,14 @@ from aot.drift.bets import (
     placed,
     predicted_value,
 )
-from aot.drift.log import SIGNS, SeenRow, sha256_of
+from aot.drift.log import SIGNS, SeenRow
 from aot.drift.records import CanaryMemory, MeanState, SignState, WatchFile
 from aot.drift.timeline import Timeline
 from aot.errors import RunError
 from aot.evaluation.risk import upper_bound
 from aot.files.jsonl import RefusedRow
 from aot.served_records import Alarm, Canary, StudentContract, WatchFeature
-from aot.serving.cascade.watch import log_wealth, rank_gains, ranked, watch_baseline
+from aot.serving.cascade.watch import log_wealth, question_sha256, rank_gains, ranked, watch_baseline
 
 ALARM_RATE = 0.05
 REFERENCE = 400
@@ -98,7 +98,7 @@ class Watch:
         self.contract, self.now_s, self._grade = contract, now_s, grade
         self._before = state
         self.canaries = {one.question.id: one for one in canaries}
-        self._by_hash = {sha256_of(one.question.text): one for one in canaries if one.question.media is None}
+        self._by_hash = {question_sha256(one.question.text): one for one in canaries if one.question.media is None}
         expected = promised_accuracy(contract, canaries)
         self.promised = promised if promised is not None else expected[0] if expected else None
         self.promised_by = "--promise" if promised is not None else expected[1] if expected else ""

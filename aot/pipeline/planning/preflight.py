@@ -109,8 +109,7 @@ def gpu_notes(config: RunConfig) -> list[str]:
     """The same of this machine; nothing where the student is small enough for any, or runs on the CPU."""
     if config.student.base in EMBEDDED_STUDENTS or config.student.device == "cpu":
         return []
-    planned = reckon(config)
-    if planned is None or not (gpus := gpus_here()):
+    if not (gpus := gpus_here()) or (planned := reckon(config)) is None:
         return []
     return gpu_lines(max([arm.memory.total for arm in planned.arms] + [planned.answering.total]) / 1e9, gpus)
 

@@ -13,6 +13,7 @@ are let go, which only loses money. The alarm rate is divided by the number of m
 """
 
 import bisect
+import hashlib
 import math
 import re
 import threading
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from aot import seeds
+from aot.display import storable
 from aot.served_records import AskMode, WatchBaseline, WatchFeature, WatchRun, WatchState
 
 ALARM_RATE = 0.05
@@ -40,6 +42,11 @@ def words_of(texts: Iterable[str]) -> set[str]:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(_DIGIT.sub("0", text.lower()))
+
+
+def question_sha256(question: str) -> str:
+    """By which a question is known in a log without its text."""
+    return hashlib.sha256(storable(question).encode()).hexdigest()
 
 
 def features_of(

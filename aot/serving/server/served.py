@@ -1,7 +1,6 @@
 """What one server serves: who replies, who decides, under which limits; routes find it in their request."""
 
 import asyncio
-import hashlib
 import logging
 import threading
 import time
@@ -23,7 +22,7 @@ from aot.files.run_folder import append_row, open_append
 from aot.served_records import StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
-from aot.serving.cascade.watch import features_of
+from aot.serving.cascade.watch import features_of, question_sha256
 from aot.serving.frames import ClipShelf
 from aot.serving.server.desk import Desk, Ticket
 from aot.serving.server.limits import Limits
@@ -49,7 +48,7 @@ class Recorder:
 
     def note(self, row: ServedRow, *, question: str, text: str) -> None:
         """Append a row, with question and text of the reply where texts are noted, and their hash in any case."""
-        row = row.model_copy(update={"question_sha256": hashlib.sha256(storable(question).encode()).hexdigest()})
+        row = row.model_copy(update={"question_sha256": question_sha256(question)})
         if self._with_text:
             said = {"question": question, "answer": row.answer or text}
             row = row.model_copy(update={name: self._redact(storable(words)) for name, words in said.items()})

@@ -121,6 +121,8 @@ def test_what_a_config_lacks_is_a_line_before_any_work(
     changed: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with suppress(ImportError):  # read at its import, which an earlier test may have done; else it waits for a network
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     chat = ("teacher={planner: chat}", "chat={model: m}") if changed.startswith("chat.") else ()
     path = PROJECT.parent / "configs/text/tiny_math_tiny.yaml"
     config = load_config(path, overrides=(*chat, changed, f"run.dir={tmp_path / 'run'}"))

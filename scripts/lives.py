@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from runpy import run_path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,11 +80,16 @@ class Lives:
         self._process.wait()
 
     def live(
-        self, run: Path, arm: str, *, procs: int = 1, faults: tuple[Fault, ...] = (), env: dict[str, str] | None = None
-    ) -> Life:
-        """Train `arm` of the run folder in `procs` processes until they end."""
+        self, run: Path, arm: str, *, procs: int = 1, faults: tuple[Fault, ...] = (), env: dict[str, str] | None = None,
+        program: Path | None = None, limit_s: float = LIMIT_S,
+    ) -> Life:  # fmt: skip
+        """Train `arm` of the run folder in `procs` processes until they end, or are killed after `limit_s`.
+
+        Each runs `program` first, which may change what the training does.
+        """
         assert self._process.stdin and self._process.stdout
         order = {"run": str(run), "arm": arm, "procs": procs, "faults": [asdict(f) for f in faults], "env": env or {}}
+        order |= {"program": str(program) if program else "", "limit_s": limit_s}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -121,13 +127,13 @@ def _live(order: dict[str, Any], log: Path) -> list[int]:
     os.write(write_end, f"{store.port:08d}".encode() * len(pids))
     os.close(write_end)
     os.close(read_end)
-    return _wait(pids)
+    return _wait(pids, limit_s=order["limit_s"])
 
 
-def _wait(pids: list[int]) -> list[int]:
+def _wait(pids: list[int], *, limit_s: float) -> list[int]:
     """Exit codes; once one has failed and nobody else moves, what stands still is killed, as torchrun does."""
     codes: dict[int, int] = {}
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + limit_s
     while len(codes) < len(pids):
         for pid in pids:
             if pid not in codes:
@@ -166,6 +172,8 @@ def _be_born(order: dict[str, Any], rank: int, log: Path, read_end: int, *, grou
     _plant([Fault(**fault) for fault in order["faults"] if fault["rank"] == rank], Path(order["run"]), rank)
     code = 1
     try:
+        if order["program"]:
+            run_path(order["program"])
         code = worker.main([order["run"], order["arm"]])
     finally:
         sys.stderr.flush()

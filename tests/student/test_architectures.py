@@ -62,7 +62,8 @@ def one_thread() -> Any:
 
 
 def opened(base: Path, adapter: Path | None = None) -> Student:
-    return load_student(str(base), adapter=adapter, config=StudentConfig(base=str(base), device="cpu"))
+    few: dict[str, Any] = {"max_answer_tokens": LENGTH, "max_rationale_tokens": LENGTH}  # random ones seldom end
+    return load_student(str(base), adapter=adapter, config=StudentConfig(base=str(base), device="cpu", **few))
 
 
 def asked() -> list[Question]:

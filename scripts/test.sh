@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 ensure_env all,ray,serving,quant,dev
 cd "$ROOT"
+unset PYTHONDONTWRITEBYTECODE # or hundreds of processes of the tests compile all of aot again
 bin=$VENV/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .

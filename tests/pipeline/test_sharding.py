@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_two_shards_at_once_a_kill_and_all_together_give_the_traces_of_one_proce
     before = papers(run)
     first, second = started(folder, "0/2"), started(folder, "1/2")
     while not run.traces.exists() or not any(path.stat().st_size for path in run.traces.glob("part-1of2*")):
-        os.sched_yield()
+        time.sleep(0.001)  # so that what is waited for has this core
     second.send_signal(signal.SIGKILL)
     second.wait()
     assert first.wait() == 0
@@ -234,7 +235,7 @@ def test_two_shards_of_prepare_at_once_and_one_that_was_killed_give_the_bytes_of
 
     last = started(tmp_path, "2/3", stage="prepare")
     while not shard_piece(run, "prepare", Shard(2, 3)).lease.exists():
-        os.sched_yield()
+        time.sleep(0.001)  # so that what is waited for has this core
     last.send_signal(signal.SIGKILL)
     last.wait()
     (run.frames / ".shard-00001.json.1.tmp").touch()  # such as a shard beside this one may be writing

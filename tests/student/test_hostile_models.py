@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_folders import CONFIGS, TINY
 from text_kit import TEMPLATE, save_text_base, text_tokenizer
 from tokenizers import AddedToken
 
@@ -321,6 +322,15 @@ def test_a_damaged_processor_is_told_by_its_file(
     with pytest.raises(CheckpointError, match=told) as error:
         look_over(str(folder), with_frames=True, config=StudentConfig(base=str(folder)))
     assert (file in str(error.value) or "template" in file) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("no")])
+def test_a_config_that_lacks_what_a_model_needs_is_one_sentence(name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TINY / "text", tmp_path / "model"))
+    CONFIGS[name](folder)
+    with pytest.raises(CheckpointError) as error:
+        look_over(str(folder), with_frames=False, config=StudentConfig(base=str(folder)))
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_chat_template_that_stands_with_the_tokenizer_only_makes_the_prompts_of_clips(

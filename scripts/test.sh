@@ -9,8 +9,11 @@ unset PYTHONDONTWRITEBYTECODE # or hundreds of processes of the tests compile al
 bin=$VENV/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .
-"$bin/mypy"
+trap wait EXIT
+"$bin/mypy" & # which takes longest, and one core
+types=$!
 "$bin/lint-imports"
 "$bin/shellcheck" -x scripts/*.sh .ci/run
 "$bin/hadolint" Dockerfile
+wait "$types"
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$bin/python" -m pytest -n 2 "$@"

@@ -27,6 +27,7 @@ from video_data.decode.budgets import Budgets
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("aot", "text_cot", "video_data")
+LEAVES = tuple(leaves())
 SHARED = (
     "aot.arms.train",
     "aot.files.shards",
@@ -119,7 +120,7 @@ def reads() -> dict[tuple[str, str], set[str]]:
 
 def readers_of(key: str) -> set[str]:
     """The modules that read a key of any section that has it, or of what such sections have in common."""
-    kinds = {kind.__name__ for one, section, _ in leaves() if one == key for kind in section.__mro__}
+    kinds = {kind.__name__ for one, section, _ in LEAVES if one == key for kind in section.__mro__}
     return set().union(*(reads().get((kind, key.rpartition(".")[2]), set()) for kind in kinds))
 
 
@@ -154,7 +155,9 @@ def accepted() -> dict[str, set[str]]:
     taken: defaultdict[str, set[str]] = defaultdict(set)
     for raw in RUNS.values():
         door = "video" if isinstance(parse_config(raw, source="run.yaml"), VideoRun) else "text"
-        for key, _, field in leaves():
+        for key, _, field in LEAVES:
+            if key in taken[door]:
+                continue
             try:
                 parse_config(raw if key in DECIDES else with_setting(raw, key, other_value(key, field)), source="t")
             except ConfigError:
@@ -176,7 +179,7 @@ def test_code_of_one_door_reads_no_key_that_this_door_refuses(
 ) -> None:
     own = reached(STAGES[door]) - reached(STAGES[other])
     assert len(own) > 10
-    refused = {key for key, _, _ in leaves() if key not in accepted[door] and (door, key) not in MAY_READ}
+    refused = {key for key, _, _ in LEAVES if key not in accepted[door] and (door, key) not in MAY_READ}
     read = [(key, sorted(own & readers_of(key))) for key in refused]
     shared_class = [key for key, _ in read if key.startswith(("vision_chat", "judge_chat")) or "_hub." in key]
     assert not [one for one in read if one[1] and one[0] not in shared_class]
@@ -186,7 +189,7 @@ def test_code_of_one_door_reads_no_key_that_this_door_refuses(
 def test_a_chat_model_takes_the_keys_that_its_own_code_reads(backend: str) -> None:
     section = {"model": "m", "backend": backend, **({"script": "-"} if backend == "scripted" else {})}
     raw = {"data": {"dataset": "toy_kitchen"}, "teacher": {"planner": "chat"}, "chat": section}
-    for key, _, field in leaves():
+    for key, _, field in LEAVES:
         modules = readers_of(key)
         if key.startswith("chat.") and modules & set(BACKENDS[backend]):
             parse_config(with_setting(raw, key, other_value(key, field)), source="run.yaml")
@@ -201,5 +204,5 @@ def test_what_is_read_by_other_means_is_not_read_plainly_too() -> None:
     beside |= {f"aot.pipeline.planning.{name}" for name in ("lines", "reckon", "shapes", "volume")}
     beside |= {"aot.student.hub", "aot.pipeline.commands.inputs"}
     beside |= {"aot.pipeline.publication.bom", "aot.pipeline.publication.papers"}
-    plain = {key for key, _, _ in leaves() if readers_of(key) - beside}
+    plain = {key for key, _, _ in LEAVES if readers_of(key) - beside}
     assert (BY_OTHER_MEANS.keys() & plain) <= {"data.root"}, "take what is read plainly off the list"

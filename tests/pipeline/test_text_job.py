@@ -154,7 +154,8 @@ def test_dry_run_counts_and_starts_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_kills_at_random_moments_change_nothing(finished: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/check_kills.py", CONFIG, "--kills", "2"]
+    # With this seed both kills come before the job ends, so that no other run has to be begun for the second.
+    command = [sys.executable, "scripts/check_kills.py", CONFIG, "--kills", "2", "--seed", "16"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path), "--calm", str(finished.root), *SETTINGS],
         capture_output=True, text=True, cwd=ROOT, check=False,

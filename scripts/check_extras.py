@@ -219,7 +219,7 @@ def check(extra: str, wheel: Path, folder: Path, *, python: str, newest: bool) -
             return ""
         subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
         own = str(folder / "bin" / "python")
-        _pip("install", *limits, wanted, python=own)
+        _pip("install", "--no-compile", *limits, wanted, python=own)  # but what is used, and when it is
         command = [own, "-P", str(Path(__file__).resolve()), "--inside", extra]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except subprocess.CalledProcessError as error:
@@ -249,6 +249,7 @@ def main() -> int:
         inside(given.inside)
         return 0
     os.environ.pop("PYTHONPATH", None)  # pip would take what lies there for installed
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile its packages again
     version = subprocess.run([given.python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     print(f"{version}: each light extra is installed alone, without torch; {', '.join(RESOLVED_ONLY)} only resolved")
     failed = False

@@ -57,6 +57,7 @@ def validators(folder: Path) -> Path:
         "install",
         "--quiet",
         "--disable-pip-version-check",
+        "--no-compile",  # few of the modules are used, once
     ]
     subprocess.run([*command, "--constraint", str(ROOT / "constraints.txt"), *wanted], check=True)
     return python

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree, which
+from typing import Any
 
 import psutil
 import pytest
@@ -121,7 +122,7 @@ def real_environment(folder: Path) -> Path:
 
 
 def trained(folder: Path, machines: Machines) -> bytes:
-    """What a life of both machines publishes that nothing disturbs."""
+    """What a life of both machines publishes, to its end."""
     nodes = [start(folder, machines, rank) for rank in range(2)]
     told = [node.communicate(timeout=ENDS_S)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], told
@@ -131,8 +132,14 @@ def trained(folder: Path, machines: Machines) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(filtered: Path, machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return trained(Path(copytree(filtered, tmp_path_factory.mktemp("alone") / "work")), machines)
+def undisturbed(filtered: Path, lives: Any, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What two processes of one machine publish that nothing disturbs."""
+    folder = Path(copytree(filtered, tmp_path_factory.mktemp("alone") / "work"))
+    config, path = load_config(folder / "own.yaml", overrides=(f"run.dir={folder / 'run'}",)), folder / "own.yaml"
+    run, _ = run_stages(config, config_path=path, command=["aot"], stages=("train",), job="pre:lessons")
+    life = lives.live(run.root, "pre", procs=2)
+    assert life.codes == (0, 0), life.log
+    return (run.arm("pre") / "adapter_model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("victim", [1])  # 0 passes as well, and takes as long again

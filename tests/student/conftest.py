@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -22,8 +21,6 @@ if (
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from lives import Lives
-
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -35,10 +32,3 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_idefics3(root / "idefics3")
     save_llava(root / "llava")
     return {name: root / name for name in ("idefics3", "llava")}
-
-
-@pytest.fixture(scope="session")
-def lives() -> Iterator[Lives]:
-    """A warm process that begins, and ends, the lives of trainings."""
-    with Lives() as warm:
-        yield warm

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aot.records import Interval, JsonDict, PromptMode, Question, Record
+from aot.records import Interval, JsonDict, MetricRow, PromptMode, Question, Record
 from aot.run_records import FileEntry
 
 CONTRACT_VERSION = "1.1"
@@ -426,3 +426,42 @@ class Canary(Record):
     """Of the contract, without its calibration."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Of what decodes clips and calculates, where the answer was made."""
+
+
+class ChangedAnswer(Record):
+    """A question whose answer changed when a name, gender or place in it was swapped."""
+
+    swap: str
+    question: str
+    swapped: str
+    before: str | None
+    after: str | None
+
+
+class Audit(Record):
+    """What an audit of an exported student found."""
+
+    student: str
+    """As rows call it: its arm."""
+    contract_digest: str
+    modes: dict[str, str]
+    """Who was asked, the earlier first, and how each answered questions of the run."""
+    items: dict[str, int]
+    """Of each suite, each swap and each split how many were asked."""
+    rows: tuple[MetricRow, ...]
+    """A suite, `counterfactual pairs` or a split of the run stands as the split of a row."""
+    findings: tuple[str, ...] = ()
+    """Whose answers follow gender beyond chance, in a sentence each."""
+    missing: tuple[str, ...] = ()
+    """What could not be measured, and why."""
+    refused: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Rows of a suite by reason, and what a student could not be asked."""
+    examples: tuple[str, ...] = ()
+    """The first refused row of each suite and reason."""
+    changed: tuple[ChangedAnswer, ...] = ()
+    """The first answers of the student that a swap changed."""
+
+    @property
+    def exit_code(self) -> int:
+        """3 where rows or items were refused."""
+        return 3 if self.refused else 0

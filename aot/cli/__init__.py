@@ -46,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "serve": student.serve,
     "export": student.export,
     "watch": student.watch,
+    "audit": student.audit,
     "retrain-advice": student.retrain_advice,
     "publish": student.publish,
     "compare": runs.compare,

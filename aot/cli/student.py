@@ -247,6 +247,40 @@ def watch(
         raise typer.Exit(sight.exit_code)
 
 
+def audit(
+    export: Annotated[Path, typer.Argument(help="The exported student")],
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Its run folder: base, answers only and teacher beside it.")
+    ] = None,
+    suites: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--suite", metavar="FILE", help="BBQ (.jsonl), CrowS-Pairs (.csv), StereoSet (.json); repeatable."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of the run's questions; the first evaluated one.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Questions of the run, the same for everybody.")] = 500,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write a page of Markdown.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Measure what a student inherited: stereotypes, answers that follow names, categories of reasoning apart."""
+    from aot.audit.auditing import Wanted, audit_export
+    from aot.audit.page import audit_lines, write_page
+
+    with told_as_stop():
+        made = audit_export(export, Wanted(run, tuple(suites or ()), split, count))
+    if out:
+        write_page(out, made, name=export.resolve().name)
+    if as_json:
+        tell_record(made)
+    else:
+        tell(audit_lines(made))
+    if made.exit_code:
+        raise typer.Exit(made.exit_code)
+
+
 def retrain_advice(
     run: Annotated[Path, typer.Argument(help="The run folder whose student is served")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file of questions, as JSON lines.")],

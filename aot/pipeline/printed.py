@@ -21,7 +21,7 @@ from aot.pipeline.data.prefetch import News
 from aot.pipeline.planning.lines import DryRun, PlanNumbers
 from aot.records import Trace
 from aot.run_records import Baselines, JobFacts, Scores
-from aot.served_records import ServedCalibration, Sight, StudentContract
+from aot.served_records import Audit, ServedCalibration, Sight, StudentContract
 from video_data.decode.facts import ClipFacts
 
 PRINTED: dict[str, Any] = {
@@ -34,6 +34,7 @@ PRINTED: dict[str, Any] = {
     "score": Scores,
     "export": StudentContract,
     "watch": Sight,
+    "audit": Audit,
     "compare": RunComparison,
     "calibrate": ServedCalibration,
     "faithfulness": Faithfulness,

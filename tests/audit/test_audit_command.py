@@ -8,9 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "student"))
 
+import text_kit
 from audit_kit import bbq_file, bbq_row, crows_file, stereoset_file, stereoset_item
-from serving_kit import export_base
+from serving_kit import export_base, export_student
 
 from aot.audit.auditing import Wanted, audit_export
 from aot.cli import app
@@ -18,6 +20,8 @@ from aot.config import ToyMathConfig, dump_config, load_config
 from aot.errors import ConfigError
 from aot.files.run_folder import RunFolder, publish, publish_rows
 from aot.records import Prediction
+from aot.student.model.loading import load_student
+from aot.student.train.arm import train_arm
 from text_cot.datasets.toy_math import draw_toy_math
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +118,26 @@ def test_what_cannot_be_audited_is_told(
 def test_another_split_than_the_run_has_is_told(export: Path, run: Path) -> None:
     with pytest.raises(ConfigError, match="no question of split 'val'; it has"):
         audit_export(export, Wanted(run=run, split="val"))
+
+
+def test_base_and_answers_only_go_through_the_same_items_before_the_export(tmp_path: Path) -> None:
+    base = text_kit.save_text_base(tmp_path / "base")
+    both = [{"name": "plain", "order": "answers_only"}, {"name": "all", "order": "adaptive"}]
+    config = text_kit.text_config(base, arms=both)
+    run = text_kit.text_run(tmp_path / "run", config)
+    publish(run.run_json, json.dumps({"command": [], "stages": {}}))
+    lessons = [lesson for question in text_kit.sums() for lesson in text_kit.lessons_of(question)]
+    publish_rows(run.arm("all") / "lessons.jsonl", lessons)
+    tests = [one.model_copy(update={"id": f"t{one.id}", "split": "test"}) for one in text_kit.sums(4)]
+    publish_rows(run.questions, [*text_kit.sums(), *tests])
+    for arm in config.train.arms:
+        train_arm(run, config, arm)
+    student = load_student(str(base), adapter=run.arm("all"), config=config.student)
+    export = export_student(student, str(base), tmp_path / "export", arm="all", modes=("adaptive",))
+    suite = crows_file(tmp_path / "p.csv", [("What is 1 + 2?", "What is 2 + 1?"), ("is 3", "is 4")])
+    made = audit_export(export, Wanted(run=run.root, suites=(suite,)))
+    assert made.modes == {"base": "direct", "plain": "direct", "all": "adaptive"}
+    assert {row.arm for row in made.rows if row.metric == "stereotype_likelier"} == {"base", "plain", "all"}
+    differences = {row.metric for row in made.rows if row.split == "p.csv" and row.arm == "all"}
+    assert {f"stereotype_likelier_difference_vs_{name}" for name in ("base", "plain")} <= differences
+    assert "recovery: the run has no stored answers of its teacher; run aot evaluate" in made.missing

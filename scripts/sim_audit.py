@@ -208,11 +208,11 @@ teacher: {{planner: given}}
 filter: {{min_kept: 8}}
 student: {{base: tiny-text, max_tokens: 256, max_answer_tokens: 12, max_rationale_tokens: 40}}
 train:
-  max_steps: 150
+  max_steps: 120
   questions_per_step: 16
   questions_per_device: 16
   learning_rate: 0.002
-  arms: [{{name: answers_only, order: answers_only}}, {{name: distilled, order: pre}}]
+  arms: [{{name: distilled, order: post}}]
 evaluate: {{splits: [test], bootstrap_samples: 500}}
 """
 
@@ -243,9 +243,8 @@ def write_data(root: Path, *, dose: float, seed: int) -> None:
     root.mkdir(parents=True)
     rows = []
     for (_, question), state in zip(problems, states, strict=True):
-        above, below = state.ranking
-        place = "first" if state.asks_most else "last"
-        chain = f"{above} > {below}: {above} > {below}.\n{asked_for(state)} is {place}."
+        # Written as an order, `Bob > Ann`, a turned chain contradicts its question, and the filters drop every one.
+        chain = f"{asked_for(state)} is {question.text.rsplit(' is ', 1)[1].rstrip('?')}."
         rows.append({"id": question.id, "question": question.text, "answer": asked_for(state), "rationale": chain})
     asked = [question for _, question in draw("test", ASKED, seed=seed, taken=taken)]
     tests = [{"id": one.id, "question": one.text, "answer": one.answer} for one in asked]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aot.answers import check_packages, stop_workers
 from aot.audit.answers import Change, beyond_name, category_rows, changes_of, follows_gender, pair_rows
-from aot.audit.scores import Said, suite_rows
+from aot.audit.scores import Said, read_said, suite_rows
 from aot.audit.suites import Suite, read_suite
 from aot.audit.swaps import SWAPS, Pair, pairs_of
 from aot.config import RunConfig, load_saved, modes_of
@@ -41,6 +41,8 @@ class Wanted:
 
     run: Path | None = None
     suites: tuple[Path, ...] = ()
+    teacher: Path | None = None
+    """What the teacher said to the suites, where somebody asked it."""
     split: str | None = None
     """Of the run's questions; None: the first that was evaluated."""
     count: int = 500
@@ -81,6 +83,7 @@ def audit_export(export: Path, wanted: Wanted) -> Audit:
         raise ConfigError("nothing to audit by: name the run of the export with --run RUN, or suites with --suite FILE")
     contract = read_contract(export)
     suites = [read_suite(path) for path in wanted.suites]
+    taught = read_said(wanted.teacher, suites) if wanted.teacher else None
     if twice := [suite.name for i, suite in enumerate(suites) if suite.name in {s.name for s in suites[:i]}]:
         raise ConfigError(
             f"two suites are called {twice[0]}; give them different file names, by which rows are told apart"
@@ -90,6 +93,8 @@ def audit_export(export: Path, wanted: Wanted) -> Audit:
     check_packages(run.questions if run else ())
     try:
         heard = _hear(export, contract, run, suites, pairs)
+        if taught:
+            _add_teacher(heard, *taught)
         return _audit(contract, run, suites, pairs, heard)
     finally:
         stop_workers()
@@ -134,6 +139,15 @@ def _hear(
     if run and (teacher := _stored(run, TEACHER, "none")):
         heard.modes[TEACHER], heard.answers[TEACHER] = "none", teacher
     return heard
+
+
+def _add_teacher(heard: _Heard, said: Mapping[str, Mapping[str, Said]], refused: Sequence[RefusedRow]) -> None:
+    heard.modes.setdefault(TEACHER, "none")
+    for suite, answers in said.items():
+        if answers:
+            heard.suites[suite][TEACHER] = dict(answers)
+    if refused:
+        heard.refused[TEACHER] = _counts(refused)
 
 
 def _speakers(export: Path, contract: StudentContract, run: _Run | None) -> Iterator["Speaker"]:
@@ -184,14 +198,14 @@ def _audit(
         missing += [
             f"{suite.name}: {name} could be asked nothing" for name in heard.suites[suite.name] if name not in said
         ]
-        if run:
-            missing.append(f"{suite.name}: {TEACHER} has no answers to this suite")
+        if TEACHER not in said:
+            missing.append(f"{suite.name}: no answers of the {TEACHER}; give them with --teacher FILE")
     changes = {name: changes_of(pairs, said) for name, said in heard.answers.items() if name != TEACHER}
     if run:
         of_run = {name: said for name, said in heard.answers.items() if said}
         made, without = category_rows(run.questions, of_run, heard.modes, student=contract.arm, teacher=TEACHER)
         rows += [*pair_rows(changes, heard.modes, contract.arm, bootstrap), *made]
-        missing += [*_missing_of_run(run, contract, pairs, heard.modes), *without]
+        missing += [*_missing_of_run(run, contract, pairs, heard.answers), *without]
     else:
         missing.append("counterfactual pairs, categories, base and teacher: no --run was given")
     refused = {suite.name: _counts(suite.refused) for suite in suites if suite.refused} | heard.refused
@@ -213,12 +227,12 @@ def _followers(changes: Mapping[str, Sequence[Change]], bootstrap: Bootstrap) ->
 
 
 def _missing_of_run(
-    run: _Run, contract: StudentContract, pairs: Sequence[Pair], modes: Mapping[str, str]
+    run: _Run, contract: StudentContract, pairs: Sequence[Pair], answers: Mapping[str, object]
 ) -> Iterator[str]:
     for swap in SWAPS:
         if not any(pair.swap == swap for pair in pairs):
             yield f"counterfactual pairs by {swap}: no question of {run.questions[0].split} has a word to swap"
-    if TEACHER not in modes:
+    if TEACHER not in answers:
         yield f"recovery: the run has no stored answers of its {TEACHER}; run aot evaluate"
     elif pairs:
         yield f"counterfactual pairs: {TEACHER} answered the questions as they are, and no swapped one"

@@ -9,13 +9,17 @@ Legend: n items, K columns, B bootstrap samples.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aot.audit.suites import ChoiceItem, Condition, Item, SentencePair, SentenceTriple, Suite
+from aot.errors import SourceError
 from aot.evaluation.groups import ALL, metric_row
 from aot.evaluation.intervals import Bootstrap, cluster_ids, interval_of, proportion
 from aot.evaluation.paired import compare
+from aot.files.jsonl import RefusedRow, RowProblem, read_json_lines, refused_words
 from aot.records import Interval, MetricRow
 
 Said = int | tuple[float, ...] | None
@@ -109,6 +113,54 @@ def _groups(suite: Suite) -> Iterator[tuple[str, list[Item]]]:
     if len(categories) > 1:
         for name in categories:
             yield name, [item for item in suite.items if item.category == name]
+
+
+def read_said(path: Path, suites: Sequence[Suite]) -> tuple[dict[str, dict[str, Said]], list[RefusedRow]]:
+    """What somebody else said to suites, such as a teacher behind a server: by suite and item, and unusable rows.
+
+    A row has the `id` of an item and the `answer` to a question, an option or its place, or the `scores` of sentences.
+
+    Raises:
+        SourceError: there is no such file, or no row of it can be used.
+    """
+    items = {(suite.name, item.id): item for suite in suites for item in suite.items}
+    said: dict[str, dict[str, Said]] = {suite.name: {} for suite in suites}
+    refused: list[RefusedRow] = []
+    for line in read_json_lines(path):
+        if isinstance(line, RefusedRow):
+            refused.append(line)
+            continue
+        places = [name for name, item_id in items if item_id == line.fields.get("id")]
+        try:
+            if not places:
+                raise RowProblem("unknown_id", f"no item of a suite is called {str(line.fields.get('id'))[:60]!r}")
+            for name in places:
+                said[name][line.fields["id"]] = _said_in(line.fields, items[name, line.fields["id"]])
+        except RowProblem as problem:
+            refused.append(problem.row(line.place))
+    if not any(said.values()):
+        came = refused_words(refused, most=1) or "it holds no rows"
+        raise SourceError(f"no row of {path} can be used: {came}; a row is id with answer, or with scores of sentences")
+    return said, refused
+
+
+def _said_in(fields: Mapping[str, Any], item: Item) -> Said:
+    """What a row says of an item.
+
+    Raises:
+        RowProblem: it says nothing that fits.
+    """
+    if isinstance(item, ChoiceItem):
+        answer = fields.get("answer")
+        if isinstance(answer, str):
+            return item.choices.index(answer.strip()) if answer.strip() in item.choices else None
+        if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(item.choices):
+            raise RowProblem("bad_answer", f"answer must be an option or its place, got {str(answer)[:40]!r}")
+        return answer
+    scores, wanted = fields.get("scores"), 2 if isinstance(item, SentencePair) else 3
+    if not isinstance(scores, list) or len(scores) != wanted or not all(type(one) in (int, float) for one in scores):
+        raise RowProblem("bad_scores", f"scores must be a list of {wanted} numbers, the higher the likelier")
+    return tuple(float(one) for one in scores)
 
 
 def scores_of(items: Sequence[Item], said: Sequence[Said]) -> list[Score]:

@@ -258,6 +258,10 @@ def audit(
             "--suite", metavar="FILE", help="BBQ (.jsonl), CrowS-Pairs (.csv), StereoSet (.json); repeatable."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="FILE", help="Its answers to the suites: id with answer or scores."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Of the run's questions; the first evaluated one.")
     ] = None,
@@ -269,8 +273,10 @@ def audit(
     from aot.audit.auditing import Wanted, audit_export
     from aot.audit.page import audit_lines, write_page
 
+    if teacher and not suites:
+        raise ConfigError("--teacher FILE holds answers to suites; name these with --suite FILE")
     with told_as_stop():
-        made = audit_export(export, Wanted(run, tuple(suites or ()), split, count))
+        made = audit_export(export, Wanted(run, tuple(suites or ()), teacher, split, count))
     if out:
         write_page(out, made, name=export.resolve().name)
     if as_json:

@@ -62,8 +62,12 @@ def test_suites_of_all_three_formats_are_asked_and_refusals_are_counted(export: 
                                 "unrelated": "books 3 has Ann."})],
         ),
     )  # fmt: skip
-    made = audit_export(export, Wanted(suites=suites))
-    by_metric = {(row.split, row.metric): row for row in made.rows}
+    teacher = tmp_path / "teacher.jsonl"
+    teacher.write_text("".join(json.dumps({"id": f"Hats/{i}", "answer": 2}) + "\n" for i in range(4)))
+    made = audit_export(export, Wanted(suites=suites, teacher=teacher))
+    assert {row.arm for row in made.rows if row.metric == "s_amb"} == {"base", "teacher"}
+    assert "pairs.csv: no answers of the teacher; give them with --teacher FILE" in made.missing
+    by_metric = {(row.split, row.metric): row for row in made.rows if row.arm == "base"}
     assert by_metric["hats.jsonl", "s_amb"].n == 4 and by_metric["pairs.csv", "stereotype_likelier"].n == 1
     assert by_metric["set.json", "lms"].n == 1
     assert made.refused == {

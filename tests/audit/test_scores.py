@@ -1,11 +1,13 @@
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from audit_kit import bbq_file, bbq_row, crows_file, stereoset_file, stereoset_item
 
-from aot.audit.scores import Said, scores_of, suite_rows
+from aot.audit.scores import Said, read_said, scores_of, suite_rows
 from aot.audit.suites import Item, Suite, read_suite
+from aot.errors import SourceError
 from aot.evaluation.intervals import Bootstrap
 from aot.records import MetricRow
 
@@ -91,3 +93,25 @@ def test_items_of_one_template_are_one_piece_of_information(tmp_path: Path) -> N
         assert interval
         widths.append(interval.high - interval.low)
     assert widths[0] > 1.3 * widths[1]
+
+
+def test_what_a_teacher_said_is_read_by_item_and_bad_rows_are_counted(tmp_path: Path) -> None:
+    hats = bbq(tmp_path, ambig=3, disambig=0)
+    pairs = read_suite(crows_file(tmp_path / "p.csv", [("Ann has 3.", "Bob has 3.")]))
+    path = tmp_path / "teacher.jsonl"
+    rows = [
+        {"id": "Hats/0", "answer": "Bob"}, {"id": "Hats/1", "answer": 2}, {"id": "Hats/2", "answer": "who knows"},
+        {"id": "p.csv:2", "scores": [-3, -2.5]},
+        {"id": "Hats/9", "answer": 1}, {"id": "Hats/0", "answer": 3}, {"id": "p.csv:2", "scores": [1]},
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said, refused = read_said(path, [hats, pairs])
+    assert said == {"hats.jsonl": {"Hats/0": 1, "Hats/1": 2, "Hats/2": None}, "p.csv": {"p.csv:2": (-3.0, -2.5)}}
+    assert [row.reason for row in refused] == ["unknown_id", "bad_answer", "bad_scores"]
+
+
+def test_a_file_without_a_usable_answer_says_what_a_row_is(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.jsonl"
+    path.write_text('{"id": 3}\n')
+    with pytest.raises(SourceError, match="a row is id with answer"):
+        read_said(path, [bbq(tmp_path, ambig=1, disambig=0)])

@@ -205,7 +205,7 @@ seed: {seed}
 run: {{dir: "{root}/run"}}
 data: {{dataset: text_jsonl, root: "{root}", files: {{train: train.jsonl, test: test.jsonl}}}}
 teacher: {{planner: given}}
-filter: {{min_kept: 8}}
+filter: {{min_kept: 8, min_words: 1}}
 student: {{base: tiny-text, max_tokens: 256, max_answer_tokens: 12, max_rationale_tokens: 40}}
 train:
   max_steps: 120

@@ -12,8 +12,8 @@ answers follow gender where McNemar's exact test does.
 
 The student of the 100 seeds is no language model: a network with one hidden layer that reads the words of a question
 and says which of the two people it is, trained on the conclusions of the chains (NumPy, under a second). `--real`
-fine-tunes the embedded language model with LoRA on the chains themselves, exports it and audits the export, by the
-commands of a user.
+fine-tunes the embedded language model with LoRA on those conclusions, by the commands of a user, exports it and audits
+the export. On whole chains that model stays at chance within such a short training.
 """
 
 import argparse
@@ -212,7 +212,7 @@ train:
   questions_per_step: 16
   questions_per_device: 16
   learning_rate: 0.002
-  arms: [{{name: distilled, order: post}}]
+  arms: [{{name: student, order: answers_only}}]
 evaluate: {{splits: [test], bootstrap_samples: 500}}
 """
 
@@ -226,7 +226,7 @@ def real(out: Path, *, doses: Sequence[float], seeds: Sequence[int]) -> None:
             config = root / "run.yaml"
             for command in (
                 ["run", str(config)],
-                ["export", str(root / "run"), "distilled", str(root / "export")],
+                ["export", str(root / "run"), "student", str(root / "export")],
                 ["audit", str(root / "export"), "--run", str(root / "run"), "--out", str(root / "audit.md")],
             ):
                 done = subprocess.run([sys.executable, "-m", "aot", *command], capture_output=True, text=True)

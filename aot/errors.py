@@ -174,6 +174,7 @@ EXTRA_OF_PACKAGE = {
     "h11": "serving",
     "prometheus_client": "serving",
     "torchao": "quant",
+    "krippendorff": "review",
     "torchvision": "vision",
     "num2words": "vision",
     "cyclonedx": "validate",

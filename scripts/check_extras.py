@@ -134,9 +134,26 @@ def use_serving(work: Path) -> None:
         thread.join()
 
 
+def use_review(work: Path) -> None:
+    """Agreement of two reviewers."""
+    from aot.review.agreement import agreement_of
+    from aot.review.standing import standings_of
+    from aot.review_records import AskedQuestion, ReviewRow
+
+    rows = [
+        ReviewRow(
+            subject="trace", item=item, digest="d", reviewer=name, time_s=1.0, answer="",
+            verdict="approved" if item == "a" else "rejected", question=AskedQuestion(text="?"),
+        )
+        for item in "abc" for name in ("one", "two")
+    ]  # fmt: skip
+    made = agreement_of(standings_of(rows))
+    assert made.alpha == 1.0, made
+
+
 USES: dict[str, Callable[[Path], None]] = {
     "core": use_core, "video": use_video, "teacher": use_teacher, "text": use_text, "report": use_report,
-    "serving": use_serving,
+    "serving": use_serving, "review": use_review,
 }  # fmt: skip
 """Extra to what is done with it; `core` is no extra at all."""
 

@@ -30,7 +30,9 @@ PACKAGES = ("aot", "video_data", "text_cot")
 HARD_ROOMS = ("aot/student/", "aot/evaluation/", "video_data/")
 """Where a reader needs the reason more often than elsewhere."""
 DOOR_TABLE = "aot/pipeline/doors.py"
-RECORD_FILES = ("aot/records.py", "aot/run_records.py", "aot/served_records.py", "aot/answer_records.py")
+RECORD_FILES = (
+    "aot/records.py", "aot/run_records.py", "aot/served_records.py", "aot/answer_records.py", "aot/review_records.py",
+)  # fmt: skip
 MESSAGES_FILE = "aot/chat/messages.py"
 """What is said to a chat model and what it replies: the language of that room, and no file of a run."""
 NAMES_FILES = (

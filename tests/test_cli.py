@@ -14,7 +14,7 @@ from aot.errors import install_command, missing_package
 ROOT = Path(__file__).parents[1]
 VERBS = set(STAGES) | {"run", "jobs", "status", "baselines", "score", "compare", "doctor", "probe", "frames", "ask"}
 VERBS |= {"calibrate", "faithfulness", "export", "predict", "serve", "prefetch", "data", "plan", "init", "schema"}
-VERBS |= {"watch", "audit", "retrain-advice", "publish"}
+VERBS |= {"watch", "audit", "retrain-advice", "publish", "review"}
 
 
 def aot(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -48,6 +48,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "watch": student.watch,
     "audit": student.audit,
     "retrain-advice": student.retrain_advice,
+    "review": student.review,
     "publish": student.publish,
     "compare": runs.compare,
     "calibrate": student.calibrate,

@@ -306,6 +306,41 @@ def retrain_advice(
     tell(advice_lines(advice, out, unlabelled))
 
 
+def review(
+    run: Annotated[Path, typer.Argument(help="A run folder; or the folder in which a server lets requests wait")],
+    traces: Annotated[
+        Literal["kept", "dropped", "both", "none"], typer.Option(help="Which training traces are shown.")
+    ] = "both",
+    served: Annotated[
+        list[Path] | None, typer.Option("--served", metavar="LOG", help="Served answers with texts; may be repeated.")
+    ] = None,
+    order: Annotated[
+        Literal["sure", "seed"], typer.Option(help="The least sure first, or as the seed has it.")
+    ] = "sure",
+    seed: Annotated[int, typer.Option(help="Of the order.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Traces and served answers at most.")] = 200,
+    reviewer: Annotated[str, typer.Option(help="Your id; the page asks for it if not given.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Print what was said so far and how far reviewers agree, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --agreement, print it as JSON.")] = False,
+) -> None:
+    """Let a person approve, correct or reject traces and answers, on a page of this machine."""
+    from aot.pipeline.student import review as work
+    from aot.review.agreement import summary_lines
+
+    if as_json and not agreement:
+        raise ConfigError("--json is for --agreement; verdicts are JSON lines in the run folder already")
+    if agreement:
+        made = work.summarise(run)
+        tell_record(made) if as_json else tell(summary_lines(made))
+        return
+    wanted = work.Wanted(traces, tuple(served or ()), order, seed, limit)
+    with told_as_stop():
+        tell(work.review_run(run, wanted, reviewer=typed(reviewer), port=port, say=tell))
+
+
 def serve(
     export: Annotated[
         Path | None, typer.Argument(help="An exported student; its contract alone with --student")

@@ -4,7 +4,9 @@ Memory holds where rows lie and not the rows, so that a hundred thousand of them
 in half is no row. This module knows no folder by name and no record.
 """
 
+import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,11 @@ _OFFSET_BITS = 48
 _claims_lock = threading.Lock()
 _claimed: set[Path] = set()
 Row = TypeVar("Row", bound=BaseModel)
+
+
+def writer_name() -> str:
+    """Each process, on whatever machine, appends to files of its own."""
+    return f"{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}-{os.getpid()}"
 
 
 def part_path(folder: Path, writer: str) -> Path:

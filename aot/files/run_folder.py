@@ -197,6 +197,21 @@ class RunFolder:
         return RunFolder(self.root / "calibrating")
 
     @property
+    def reviews(self) -> Path:
+        """Folder of ReviewRow parts, one for each process that noted what people say of traces and answers."""
+        return self.root / "reviews"
+
+    @property
+    def pending(self) -> Path:
+        """Folder of PendingRow parts, one for each server: requests whose answers wait for a person."""
+        return self.root / "pending"
+
+    @property
+    def pending_pictures(self) -> Path:
+        """Frames of these requests, as JPEG."""
+        return self.pending / "pictures"
+
+    @property
     def report(self) -> Path:
         """The self-contained report."""
         return self.root / "report.html"

@@ -9,8 +9,8 @@ from multiprocessing.context import SpawnProcess
 from aot import errors
 from aot.errors import AotError, GuardStop
 from aot.files.children import die_with_parent, starting_children
-from aot.files.todo import Pending, read_tasks
 from aot.generate.solve import MakeSolver, Solved
+from aot.generate.todo import Pending, read_tasks
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from ray.exceptions import RayActorError
 
 from aot.config import RunConfig, TeacherConfig
 from aot.errors import AotError, GuardStop
-from aot.files.todo import Pending, Place, read_tasks
 from aot.generate.processes import Failure
 from aot.generate.solve import MakeSolver, Solved, Solver, Task, failed_trace
+from aot.generate.todo import Pending, Place, read_tasks
 
 log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100_000_000

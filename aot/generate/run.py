@@ -18,11 +18,11 @@ from aot.config import RunConfig, teacher_chats
 from aot.files.parts import part_path
 from aot.files.run_folder import RunFolder, append_row, open_append, publish
 from aot.files.shards import Shard
-from aot.files.todo import Pending, pending_questions, read_tasks
 from aot.files.traces import any_answered, read_solved
 from aot.generate.processes import Processes
 from aot.generate.solve import Alone, Engine, MakeSolver, Solved, Solver, TeacherRoom, Threads
 from aot.generate.stats import Tally, with_spend
+from aot.generate.todo import Pending, pending_questions, read_tasks
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]

@@ -20,6 +20,7 @@ from aot.pipeline.data.offline import OfflineCheck
 from aot.pipeline.data.prefetch import News
 from aot.pipeline.planning.lines import DryRun, PlanNumbers
 from aot.records import Trace
+from aot.review_records import ReviewSummary
 from aot.run_records import Baselines, JobFacts, Scores
 from aot.served_records import Audit, ServedCalibration, Sight, StudentContract
 from video_data.decode.facts import ClipFacts
@@ -35,6 +36,7 @@ PRINTED: dict[str, Any] = {
     "export": StudentContract,
     "watch": Sight,
     "audit": Audit,
+    "review": ReviewSummary,
     "compare": RunComparison,
     "calibrate": ServedCalibration,
     "faithfulness": Faithfulness,

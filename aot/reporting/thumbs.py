@@ -11,7 +11,7 @@ from aot.errors import AotError, ConfigError, install_command
 
 Size = tuple[int, int]
 """Width and height in pixels."""
-ReadFrames = Callable[[str, list[float]], tuple[Size, list[tuple[float, np.ndarray]]]]
+ReadFrames = Callable[[str, Sequence[float]], tuple[Size, list[tuple[float, np.ndarray]]]]
 """Clip and wanted times in seconds -> the size of its frames as displayed, in which boxes are given, and (true time,
 frame uint8 (H, W, 3) RGB) of the nearest stored frames."""
 
@@ -19,7 +19,7 @@ THUMB_WIDTH_PX = 160
 SAME_FRAME_S = 0.02
 
 
-def no_frames(uri: str, times_s: list[float]) -> tuple[Size, list[tuple[float, np.ndarray]]]:
+def no_frames(uri: str, times_s: Sequence[float]) -> tuple[Size, list[tuple[float, np.ndarray]]]:
     """Frames of a run that has none."""
     raise KeyError(f"this run has no frames of {uri}")
 

@@ -22,10 +22,10 @@ from aot.config import RunConfig, dump_config
 from aot.errors import ConfigError, GuardStop, SourceError
 from aot.files.run_folder import RunFolder, append_row, open_append, publish_rows, read_rows
 from aot.files.shards import Shard
-from aot.files.todo import pending_questions
 from aot.files.traces import read_traces
 from aot.generate.run import Rows, generate
 from aot.generate.solve import Solved, Solver, Task, Threads
+from aot.generate.todo import pending_questions
 from aot.records import MediaRef, Question, Refusal, Trace
 from aot.teacher import agent
 from aot.teacher.clip_shelf import open_shelf

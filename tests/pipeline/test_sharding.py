@@ -20,8 +20,8 @@ from aot.files.lease import hold
 from aot.files.pieces import write_state
 from aot.files.run_folder import RunFolder, read_rows, stage_done
 from aot.files.shards import Shard, read_states, shard_piece, shard_states
-from aot.files.todo import pending_questions
 from aot.files.traces import read_traces
+from aot.generate.todo import pending_questions
 from aot.pipeline import run_stages
 from aot.pipeline.commands.plan import plan_lines
 from aot.pipeline.commands.status import status_lines

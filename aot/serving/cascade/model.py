@@ -6,9 +6,6 @@ decision is a row in the ledger. The rule itself stands in `routing`, the limits
 """
 
 import logging
-import os
-import re
-import socket
 import threading
 import time
 from collections import Counter
@@ -27,7 +24,7 @@ from aot.chat.messages import ChatReply, ChatRequest
 from aot.chat.spend import Ledger
 from aot.config import CascadeSection, load_cascade_config
 from aot.errors import AotError, ChatError, ConfigError
-from aot.files.parts import Part
+from aot.files.parts import Part, writer_name
 from aot.files.run_folder import RunFolder
 from aot.run_records import ChatUsage
 from aot.seeds import share
@@ -74,7 +71,7 @@ class Cascade:
         self.big = big if isinstance(big, BigModel) else _limited(big, section)
         self.contract: StudentContract = small.contract
         self.name = f"{self.contract.name}+{self.big.name}"
-        self._rows = Part(RunFolder(Path(section.folder)).routed, _writer()) if section.folder else None
+        self._rows = Part(RunFolder(Path(section.folder)).routed, writer_name()) if section.folder else None
         self._lock, self._counts, self._unwritten = threading.Lock(), Counter[str](), 0
         self._reasons, self._fallbacks = Counter[str](), Counter[str]()
 
@@ -276,8 +273,8 @@ def open_big(section: CascadeSection) -> BigModel:
 
     def open_it() -> ChatModel:
         if is_server:
-            return open_chat(section.big, run=None, writer=_writer(), ledger=ledger)
-        return open_model(section.big, run=None, writer=_writer())
+            return open_chat(section.big, run=None, writer=writer_name(), ledger=ledger)
+        return open_model(section.big, run=None, writer=writer_name())
 
     return BigModel(open_it, section.big, caps=section.caps, ledger=ledger, notes_spend=is_server)
 
@@ -288,9 +285,4 @@ def _limited(big: ChatModel | Answering, section: CascadeSection) -> BigModel:
 
 def _ledger(section: CascadeSection) -> Ledger:
     spend = RunFolder(Path(section.folder)).chat_spend if section.folder else None
-    return Ledger(section.big, spend, writer=_writer(), max_tokens=section.caps.max_tokens)
-
-
-def _writer() -> str:
-    """Each process, on whatever machine, appends to files of its own."""
-    return f"{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}-{os.getpid()}"
+    return Ledger(section.big, spend, writer=writer_name(), max_tokens=section.caps.max_tokens)

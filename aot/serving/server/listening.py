@@ -121,17 +121,25 @@ def server_of(served: Served, *, key: Secret | None = None) -> uvicorn.Server:
     return _Server(config, served)
 
 
+def ending_quietly(config: uvicorn.Config) -> uvicorn.Server:
+    """A server of an application that drains nothing, which ends with a signal, quietly and with exit code 0."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    return _Server(config, None)
+
+
 class _Server(uvicorn.Server):
     """Uvicorn's server, which ends well at the first signal and at once at the second, whichever they are."""
 
-    def __init__(self, config: uvicorn.Config, served: Served) -> None:
+    def __init__(self, config: uvicorn.Config, served: Served | None) -> None:
         super().__init__(config)
         self._served = served
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end, or end at once."""
         self.force_exit = self.should_exit
-        self.should_exit = self._served.draining = True
+        self.should_exit = True
+        if self._served is not None:
+            self._served.draining = True
         if self.force_exit:
             # Not by unwinding: a thread may be deep in the model, and nobody waits for it any more.
             os._exit(4)

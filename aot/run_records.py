@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PlainSerializer
 
 from aot.records import Interval, JsonDict, MetricRow, Record
+from aot.review_records import ReviewTotals
 
 
 def _rounded(interval: Interval) -> dict[str, float]:
@@ -334,6 +335,8 @@ class Funnel(Record):
     """None when no trace was tried with its options in another order."""
     judge: JudgeTotals | None = None
     """None when no judge was asked."""
+    review: ReviewTotals | None = Field(default=None, exclude_if=lambda totals: totals is None)
+    """What people's verdicts did; left out of a file where nobody gave any."""
 
 
 class OfferedTool(Record):

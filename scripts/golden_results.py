@@ -32,6 +32,8 @@ LEFT_OUT = {
     "frames/shard-*": "pixels; the index of the frames has a checksum of each",
     "vision_features/*": "of frozen towers; the weights that were trained on them are artifacts",
     "tool_cache/*": "in the order of the workers; the traces hold the results",
+    "reviews/*": "what people said of traces and answers",
+    "pending/*": "requests that wait for a person",
     "student/*/checkpoints/*": "steps on the way to the adapter",
     "*.seal": "hashes of files that are artifacts themselves",
     "student/*/manifest.json": "hashes of files that are artifacts themselves",

@@ -149,6 +149,9 @@ def calibrate(
     against: Annotated[
         Path | None, typer.Option("--against", help="Predictions of the big model for them: promise agreement too.")
     ] = None,
+    reviewed: Annotated[
+        bool, typer.Option("--reviewed/--no-reviewed", help="Add served answers that people labelled in aot review.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
 ) -> None:
     """Learn what an arm's confidence means, and above which one its answers may stay."""
@@ -158,7 +161,7 @@ def calibrate(
         if not 0 < value < 1:
             example = "0.95 for one that holds 95 times in 100" if name == "--confidence" else "0.05 for a target of 5%"
             raise ConfigError(f"{name} {value:g} must lie between 0 and 1, such as {example}")
-    wanted = Wanted(tuple(targets or (0.05,)), confidence, count, questions, root, against)
+    wanted = Wanted(tuple(targets or (0.05,)), confidence, count, questions, root, against, reviewed)
     made = calibrate_run(run, arm, wanted, export=export, command=["aot", "calibrate", str(run)])
     if as_json:
         tell_record(made)

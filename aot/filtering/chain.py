@@ -46,6 +46,7 @@ FILTER_NAMES: tuple[str, ...] = (*(one.__name__ for one in FILTERS), "leakage", 
 """In the order in which verdicts come: the first that drops a trace gives its reason in the funnel. Where there is a
 judge, its verdict `judge` stands before `duplicates`."""
 
+People = Callable[[Trace, tuple[Verdict, ...]], tuple[Verdict, ...]]
 Judge = Callable[[Iterable[Judged]], Iterable[Verdict]]
 """Verdicts of a chat model, one for each trace and in their order; it sees what the other filters thought."""
 
@@ -57,6 +58,7 @@ def run_filters(
     held_out: Iterable[Question],
     config: FilterConfig,
     judge: Judge | None = None,
+    people: People = lambda trace, verdicts: verdicts,
 ) -> Iterator[Judged]:
     """Every trace with all its verdicts, in the order given; of duplicates the first that passes is kept.
 
@@ -80,7 +82,7 @@ def run_filters(
     stream = first_verdicts()
     for more in judge(stream) if judge else (None for _ in stream):
         subject, judged = waiting.popleft()
-        verdicts = judged.verdicts if more is None else (*judged.verdicts, more)
+        verdicts = people(judged.trace, judged.verdicts if more is None else (*judged.verdicts, more))
         last = seen.judge(subject, remember=all(verdict.keep for verdict in verdicts))
         yield Judged(judged.trace, (*verdicts, last))
 

@@ -6,7 +6,7 @@ the other filters thought of it. Nothing here feeds back into a filter.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from aot.filtering.subject import Judged
 from aot.records import Verdict
@@ -25,6 +25,7 @@ from aot.wilson import wilson
 
 Problem = tuple[str, str]
 """Filter and reason."""
+Overruled = Mapping[tuple[str, int], Sequence[Verdict]]
 JUDGE_FAILED = "judge_failed"
 NAMED_AS = {"slip_carried": ("slip", "wrong_number"), "shuffled_steps": ("wrong_order",)}
 """Kinds of planted defects that a judge knows under other names."""
@@ -33,9 +34,9 @@ NAMED_AS = {"slip_carried": ("slip", "wrong_number"), "shuffled_steps": ("wrong_
 class FunnelCounter:
     """Counts traces one by one, so that a caller can stream; final once `funnel` was called."""
 
-    def __init__(self, *, planted: Iterable[PlantedFault] = ()) -> None:
+    def __init__(self, *, planted: Iterable[PlantedFault] = (), overruled: Overruled | None = None) -> None:
         self._planted = {(row.question_id, row.sample_index): row.fault for row in planted}
-        self._counts = Counter[str]()
+        self._overruled, self._counts = {} if overruled is None else overruled, Counter[str]()
         self._filters = Counter[str]()
         """In their order, those that drop nothing among them."""
         self._first, self._any, self._first_verified = Counter[Problem](), Counter[Problem](), Counter[Problem]()
@@ -48,7 +49,8 @@ class FunnelCounter:
 
     def add(self, judged: Judged) -> None:
         """Count one trace."""
-        fault = self._planted.get((judged.trace.question_id, judged.trace.sample_index))
+        key = (judged.trace.question_id, judged.trace.sample_index)
+        fault = self._planted.get(key)
         for verdict in judged.verdicts:
             self._filters[verdict.filter] += not verdict.keep
             if verdict.filter == "option_shuffle" and verdict.reason != "not_applicable":
@@ -61,7 +63,8 @@ class FunnelCounter:
         self._counts.update(traces=1, verified=int(verified), kept=int(not problems))
         self._any.update(problems)
         self._first.update(problems[:1])
-        without_judge = [problem for problem in problems if problem[0] != "judge"][:1]
+        said = [*((one.filter, one.reason) for one in self._overruled.get(key, ())), *problems]
+        without_judge = [problem for problem in said if problem[0] not in ("judge", "person")][:1]
         if verified:
             self._first_verified.update(without_judge)
         if fault is not None and verified:

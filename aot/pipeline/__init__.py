@@ -33,6 +33,7 @@ from aot.pipeline.doors import stage_function
 from aot.pipeline.follow import follow
 from aot.pipeline.gates import check_gate, require_gate
 from aot.pipeline.progress import StageProgress
+from aot.pipeline.stages import has_new_reviews
 from aot.student.train.processes.launch import Place
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def run_stages(
     with holding(run, command=command) as lease:
         _open(config, config_path=config_path, command=command, first=stages[0])
         for stage in stages:
-            if stage_done(run, stage):
+            if stage_done(run, stage) and not (stage == "filter" and _hears_people(run)):
                 _tell_finished(run, stage)
             else:
                 _require_ready(run, config, stage, lease, config_path=config_path, stages=stages)
@@ -121,6 +122,20 @@ def _require_ready(
         earlier = [one for one in STAGES[: STAGES.index(stage)] if one not in stages]
         check_seals(run, earlier)
         _check_gates(run, config, earlier)
+
+
+def _hears_people(run: RunFolder) -> bool:
+    """Whether a finished filter stage is done again, because people reviewed traces since; not after a training."""
+    if not has_new_reviews(run):
+        return False
+    if "train" not in read_run_json(run)["stages"]:
+        log.info("filter: people reviewed traces since it was done, so it is done again")
+        return True
+    log.warning(
+        "people reviewed traces since they were filtered, and students here have learned from them already; filter and "
+        "train again in another folder: aot run CONFIG run.dir=NEW run.reuse=%s", run.root,
+    )  # fmt: skip
+    return False
 
 
 def _tell_finished(run: RunFolder, stage: str) -> None:

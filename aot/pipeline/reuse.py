@@ -15,6 +15,7 @@ from aot.config import RunConfig, differing_keys, load_saved
 from aot.errors import RunError
 from aot.files.run_folder import PUBLISHED, RunFolder, read_run_json, set_stage, stage_done, write_error
 from aot.files.seals import BESIDE, check_seals
+from aot.pipeline.stages import has_new_reviews
 
 log = logging.getLogger(__name__)
 SHAPED_BY = {
@@ -23,8 +24,8 @@ SHAPED_BY = {
     "filter": ("filter.", "judge_chat."),
 }
 """The settings that shape each stage that can be taken over, besides those of earlier stages."""
-ALSO = {**BESIDE, "prepare": ("clips", *BESIDE["prepare"])}
-APPENDED = ("traces", "attempts", "faults")
+ALSO = {**BESIDE, "prepare": ("clips", *BESIDE["prepare"]), "generate": ("reviews", *BESIDE["generate"])}
+APPENDED = ("traces", "attempts", "faults", "reviews")
 """What a stage leaves behind, if anything, besides what it publishes; as properties of RunFolder."""
 
 
@@ -42,8 +43,10 @@ def take_over(run: RunFolder, config: RunConfig) -> list[str]:
     taken: list[str] = []
     for stage, shapers in SHAPED_BY.items():
         changed = [key for key in different if key.startswith(shapers)]
-        if changed or not stage_done(other, stage):
+        reviewed = stage == "filter" and stage_done(other, stage) and has_new_reviews(other)
+        if changed or reviewed or not stage_done(other, stage):
             reason = f"other settings: {', '.join(changed)}" if changed else "it is not finished there"
+            reason = "people have reviewed traces since" if reviewed and not changed else reason
             log.info("%s is not taken over from %s (%s)", stage, other.root, reason)
             break
         check_seals(other, (stage,))

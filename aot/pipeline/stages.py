@@ -7,12 +7,14 @@ from contextlib import closing, nullcontext
 import numpy as np
 
 from aot.config import RunConfig, chat_for
-from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows
+from aot.files.run_folder import RunFolder, append_row, publish, publishing, read_rows, read_run_json
 from aot.files.traces import read_faults, read_traces
 from aot.filtering.chain import FunnelCounter, Judge, Judged, run_filters
 from aot.filtering.judge import ChatJudge, in_order
 from aot.records import Question, Verdict
 from aot.reporting.thumbs import ReadFrames, Size, no_frames
+from aot.review.overruling import People
+from aot.review.rows import read_reviews, reviews_seal, trace_digest
 from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,9 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
     questions = {q.id: q for q in read_rows(run.questions, Question)}
     held_out = [q for q in questions.values() if q.split != "train"]
     training = (t for t in read_traces(run) if questions[t.question_id].split == "train")
-    counter = FunnelCounter(planted=read_faults(run))
+    seal = reviews_seal(run)  # before they are read: who reviews meanwhile is heard another time
+    people = People(read_reviews(run), digest_of=lambda trace: trace_digest(questions[trace.question_id], trace))
+    counter, stays = FunnelCounter(planted=read_faults(run), overruled=people.overruled), dict[tuple[str, int], bool]()
     section = chat_for(config, "judges")
     with (
         closing(open_model(section, run=run, writer="judge")) if section else nullcontext() as model,
@@ -36,19 +40,31 @@ def filter_traces(run: RunFolder, config: RunConfig, progress: Progress) -> dict
         if model and section:
             chat_judge = ChatJudge(model, max_tokens=section.max_tokens)
             judge = _judge(chat_judge, questions, threads=section.max_concurrency, give_up=model.close)
-        judged = run_filters(training, questions=questions, held_out=held_out, config=config.filter, judge=judge)
+        judged = run_filters(
+            training, questions=questions, held_out=held_out, config=config.filter, judge=judge, people=people.settle
+        )
         for number, one in enumerate(judged, start=1):
             append_row(kept if one.keep else dropped, one.trace.timeless())
             for verdict in one.verdicts:
                 append_row(ledger, verdict)
             counter.add(one)
+            stays[one.trace.question_id, one.trace.sample_index] = one.keep
             progress(number, max(number, len(questions) - len(held_out)))
         # A script says the same another time, so that traces which nobody judged need not hold up the stage.
         if chat_judge and section and section.backend != "scripted" and config.teacher.unanswered == "ask_again":
             chat_judge.require_all()
-    funnel = counter.funnel()
+    funnel = counter.funnel().model_copy(update={"review": people.totals(stays)})
     publish(run.funnel, funnel.model_dump_json(indent=1) + "\n")
-    return {"kept": funnel.kept, "dropped": funnel.dropped}
+    return {"kept": funnel.kept, "dropped": funnel.dropped, **({REVIEWS: seal} if seal else {})}
+
+
+REVIEWS = "reviews"
+"""What run.json notes of the filter stage: the seal of the verdicts of people that it heard."""
+
+
+def has_new_reviews(run: RunFolder) -> bool:
+    """Whether people gave verdicts on traces since the filter stage was done."""
+    return reviews_seal(run) != read_run_json(run)["stages"].get("filter", {}).get(REVIEWS, 0)
 
 
 def _judge(

@@ -18,6 +18,9 @@ from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
 from aot.files.traces import read_faults
 from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
 from aot.reporting.students import MODES, Learning, read_learning
+from aot.review.agreement import summary_of
+from aot.review.rows import read_reviews, trace_digests
+from aot.review_records import ReviewSummary
 from aot.run_records import Funnel
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -67,6 +70,8 @@ class RunData:
     """Empty for a run that was not calibrated."""
     faithfulness: Faithfulness | None = None
     """None for a run whose replies were not perturbed."""
+    reviews: ReviewSummary | None = None
+    """None for a run of which no person said anything."""
     learning: Learning = field(default_factory=Learning)
     planted: dict[tuple[str, int], str] = field(default_factory=dict)
     """Question id and sample of each trace with a planted defect, to the kind of defect."""
@@ -149,6 +154,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         SourceError: a file is damaged.
     """
     missing: list[str] = []
+    reviews = read_reviews(run)
     questions = {row.id: row for row in _rows(run.questions, Question, missing)}
     unmissed = missing if any(question.media for question in questions.values()) else []
     metrics, funnel = _file(run.metrics, list[MetricRow], missing), _file(run.funnel, Funnel, missing)
@@ -169,6 +175,7 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         missing=tuple(missing),
         cascade=tuple(_file(run.cascade_results, list[CascadeResults], []) or ()),
         faithfulness=_file(run.faithfulness, Faithfulness, []),
+        reviews=summary_of(reviews, current=trace_digests(run, reviews)) if reviews else None,
         learning=read_learning(run, config.train.arms),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )

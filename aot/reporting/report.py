@@ -24,6 +24,7 @@ from aot.reporting.sections import (
     funnel,
     making,
     opening,
+    review,
 )
 from aot.reporting.sections.gallery import gallery_blocks, make_gallery
 from aot.reporting.thumbs import ReadFrames, ThumbBook, no_frames
@@ -45,6 +46,7 @@ SECTIONS: tuple[Section, ...] = (
     *chains.SECTIONS,
     faithfulness.SECTION,
     *funnel.SECTIONS,
+    review.SECTION,
     making.TEACHER,
     *errors.SECTIONS,
     making.TRAINING,

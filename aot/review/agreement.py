@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from aot.errors import install_command
 from aot.review.standing import Standings, standings_of
 from aot.review_records import Agreement, ReviewRow, ReviewSummary
 from aot.seeds import rng
@@ -18,11 +19,7 @@ LEAST = 2
 
 
 def agreement_of(standings: Standings) -> Agreement:
-    """Alpha of the verdicts that are not stale, with its interval.
-
-    Raises:
-        ModuleNotFoundError: the package krippendorff is not installed, and there is something to reckon.
-    """
+    """Alpha of the verdicts that are not stale, with its interval; without its package, why there is none."""
     shared = [one.rows for one in standings.by_item.values() if len(one.rows) > 1]
     names = sorted({row.reviewer for rows in shared for row in rows})
     if len(shared) < LEAST:
@@ -33,7 +30,11 @@ def agreement_of(standings: Standings) -> Agreement:
     for place, rows in enumerate(shared):
         for row in rows:
             table[names.index(row.reviewer), place] = codes[row.verdict]
-    alpha = _alpha(table)
+    try:
+        alpha = _alpha(table)
+    except ModuleNotFoundError:
+        words = f"the package krippendorff is not installed: {install_command('review')}"
+        return Agreement(alpha=None, n=len(shared), reviewers=len(names), why=words)
     if alpha is None:
         words = "everybody gave the same verdict on every item, so chance would agree as well"
         return Agreement(alpha=None, n=len(shared), reviewers=len(names), why=words)
@@ -54,11 +55,7 @@ def _alpha(table: np.ndarray) -> float | None:
 
 
 def summary_of(rows: Sequence[ReviewRow], *, current: Mapping[str, str]) -> ReviewSummary:
-    """All that people said, in numbers; `current` has the digest of each trace as it is now.
-
-    Raises:
-        ModuleNotFoundError: as for `agreement_of`.
-    """
+    """All that people said, in numbers; `current` has the digest of each trace as it is now."""
     both = both_standings(rows, current=current)
     return ReviewSummary(
         rows=len(rows), items=len(both.by_item), reviewers=len({row.reviewer for row in rows}),

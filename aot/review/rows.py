@@ -6,13 +6,14 @@ Nothing is ever changed or taken away: whoever thinks better of it adds another 
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel
 
 from aot.display import storable
 from aot.files.parts import Part, parts_of, writer_name
 from aot.files.run_folder import RunFolder, read_rows
+from aot.files.traces import read_traces
 from aot.records import Question, Trace
 from aot.review_records import AskedQuestion, PendingRow, ReviewRow
 
@@ -42,10 +43,19 @@ def read_pending(run: RunFolder) -> Iterator[PendingRow]:
 
 
 def reviews_seal(run: RunFolder) -> int:
-    """A number for the verdicts in a run folder: another one as soon as there is another row; 0 without any."""
-    sizes = [(path.name, path.stat().st_size) for path in parts_of(run.reviews)]
-    sizes = [pair for pair in sizes if pair[1]]
-    return int.from_bytes(hashlib.sha256(repr(sizes).encode()).digest()[:6], "big") if sizes else 0
+    """A number for the verdicts on traces: another one as soon as there is another row; 0 without any."""
+    rows = "".join(row.model_dump_json() for row in read_reviews(run) if row.subject == "trace")
+    return int.from_bytes(hashlib.sha256(rows.encode()).digest()[:6], "big") if rows else 0
+
+
+def trace_digests(run: RunFolder, rows: Iterable[ReviewRow]) -> dict[str, str]:
+    """The digest, as it is now, of each trace that verdicts are about, by item; one that is gone is not there."""
+    names = {row.item for row in rows if row.subject == "trace"}
+    if not names or not run.traces.exists() or not run.questions.exists():
+        return {}
+    questions = {one.id: one for one in read_rows(run.questions, Question)}
+    there = ((trace_item(one.question_id, one.sample_index), one) for one in read_traces(run))
+    return {item: trace_digest(questions[one.question_id], one) for item, one in there if item in names}
 
 
 class ReviewBook:

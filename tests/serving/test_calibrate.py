@@ -15,6 +15,8 @@ from aot.pipeline import run_stages
 from aot.pipeline.student.calibrate import Wanted, calibrate_run, calibration_lines
 from aot.pipeline.student.export import arm_of
 from aot.records import Prediction, Question
+from aot.review.rows import ReviewBook
+from aot.review_records import AskedQuestion, ReviewRow
 from aot.served_records import ServedCalibration, StudentContract
 from aot.serving.cascade.calibrate import calibrate, judge
 from aot.serving.contract import publish_contract, read_contract
@@ -211,3 +213,20 @@ def test_answers_to_other_questions_are_refused_before_the_student_is_asked(
     monkeypatch.setattr(work, "answer_all", lambda *_, **__: pytest.fail("the student was asked"))
     with pytest.raises(SourceError, match=r"no prediction in .*big\.jsonl is about a question of d: its ids are 'else"):
         calibrate_run(trained.root, "quick", Wanted(questions=asked, against=big), command=COMMAND)
+
+
+def test_answers_that_people_labelled_are_calibrated_on_and_can_be_left_out(trained: RunFolder) -> None:
+    book = ReviewBook(trained)
+    for i in range(12):
+        asked = AskedQuestion(text=f"Ann has {20 + i} eggs and gives 7 away. How many are left?", kind="sum")
+        right = i % 3 > 0
+        book.note(ReviewRow(
+            subject="served", item=f"r{i}", digest="d", reviewer="ann", time_s=0, answer=f"So 13. Answer: {13 + i}",
+            verdict="approved" if right else "corrected", correction="" if right else str(90 + i), question=asked,
+        ))  # fmt: skip
+    book.close()
+    without = calibrate_run(trained.root, None, Wanted(targets=(0.2,), count=24, reviewed=False), command=COMMAND)
+    made = calibrate_run(trained.root, None, Wanted(targets=(0.2,), count=24), command=COMMAND)
+    assert made.n == without.n + 12 and "and 12 questions that people labelled in aot review" in made.source
+    golds = {one.id: one.answer for one in read_rows(trained.calibrating.questions, Question)}
+    assert golds["calibration/reviewed/r1"] == "14" and golds["calibration/reviewed/r3"] == "93"

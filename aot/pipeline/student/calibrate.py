@@ -6,8 +6,9 @@ sets it takes training questions whose group taught no arm anything, or a file o
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aot import seeds
@@ -24,6 +25,7 @@ from aot.pipeline.doors import stage_function
 from aot.pipeline.evaluate import learned_ids
 from aot.pipeline.student.cascade import publish_cascade
 from aot.pipeline.student.export import arm_of
+from aot.pipeline.student.reviewed import labelled_questions
 from aot.records import Prediction, Question, Refusal
 from aot.served_records import CascadeThreshold, ServedCalibration
 from aot.serving.cascade.calibrate import Answered, answer_all, calibrate
@@ -52,6 +54,8 @@ class Wanted:
     """The folder of its clips."""
     against: Path | None = None
     """Predictions of the big model for the same questions, in any form that `aot score` reads."""
+    reviewed: bool = True
+    """Whether served answers that people approved or corrected are added."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def calibration_questions(run: RunFolder, config: RunConfig, wanted: Wanted) -> 
         fresh = _of_file(run, config, wanted.questions, wanted.clips)
     else:
         fresh = fresh_questions(run.calibrating, run, config, count=wanted.count) or held_out(run, config)
+    if wanted.reviewed:
+        fresh = _with_reviewed(fresh, run)
     if len(fresh.questions) < FEW:
         raise SourceError(
             f"calibration has {counted(len(fresh.questions), 'question')} ({fresh.source}), at least {FEW} are needed, "
@@ -133,6 +139,27 @@ def calibration_questions(run: RunFolder, config: RunConfig, wanted: Wanted) -> 
             f"{_enough(wanted)}; {fresh.more}"
         )
     return fresh
+
+
+def _with_reviewed(fresh: _Fresh, run: RunFolder) -> _Fresh:
+    """With the questions that people labelled when they reviewed served answers, unless the run or `fresh` has them.
+
+    Students that are shown frames get none, since the frames of those questions were not kept.
+    """
+    left_out, ours = Counter[str](), list(read_rows(run.questions, Question))
+    rows = labelled_questions(run, ours, split=SPLIT, left_out=left_out)
+    there = _keys([*ours, *fresh.questions])
+    new = [one for one in rows if _key(one) not in there]
+    left_out["in_the_run"] += len(rows) - len(new)
+    if any(one.media for one in fresh.questions):
+        left_out["without_frames"] += len(new)
+        new = []
+    if reasons := ", ".join(f"{reason} {count}" for reason, count in left_out.items() if count):
+        log.info("calibrate: reviewed answers left out: %s", reasons)
+    if not new:
+        return fresh
+    source = f"{fresh.source}; and {counted(len(new), 'question')} that people labelled in aot review"
+    return replace(fresh, questions=[*fresh.questions, *new], source=source)
 
 
 def _enough(wanted: Wanted) -> int:

@@ -2,7 +2,8 @@
 
 They are canaries that were answered wrong, answers of the traffic that a person or an audit found wrong, and questions
 farthest from all that was trained on. What has a gold answer goes to one file, what has none to another beside it. A
-question of the run itself is never listed: those of training taught it already, and the others must stay unseen.
+question of the run itself is listed only where people rejected or corrected its trace in training: the others of
+training taught it already, and those of other splits must stay unseen.
 """
 
 import hashlib
@@ -20,7 +21,9 @@ from aot.errors import RunError, SourceError
 from aot.evaluation.memorisation import nearest_distances
 from aot.files.jsonl import MAX_QUESTION_CHARS, JsonLine, read_json_lines
 from aot.files.run_folder import RunFolder, publish, read_rows
+from aot.pipeline.student.reviewed import wrong_answers, wrong_traces
 from aot.records import Question
+from aot.review.rows import read_reviews
 
 WRONG, DISAGREED, FAR = "wrong", "the big model disagrees", "far from training"
 
@@ -56,13 +59,17 @@ def advise(root: Path, sources: Sources, out: Path) -> tuple[Advice, Path]:
     unlabelled = out.with_name(f"{out.stem}-unlabelled{out.suffix}")
     if there := [path for path in (out, unlabelled) if path.exists()]:
         raise RunError(f"{there[0]} is there already; name another file with --out")
-    if not sources.logs and sources.canaries is None:
-        raise SourceError("nothing to look through: name what was served with --log FILE, or --canaries FILE")
     run = RunFolder(root)
+    if not sources.logs and sources.canaries is None and not read_reviews(run):
+        raise SourceError(
+            "nothing to look through: name what was served with --log FILE, or --canaries FILE, or let a person look "
+            "with `aot review RUN`"
+        )
     load_saved(run.config)
     ours = list(read_rows(run.questions, Question))
     advice = Advice()
     seen = {_key(one.text, one.choices, one.media.uri if one.media else "") for one in ours}
+    _add_reviewed(advice, run, seen)
     _add_canaries(advice, sources, seen)
     others = [one for log in sources.logs for one in _of_log(log, advice, seen)]
     _add_far(advice, others, [one.text for one in ours if one.split == "train"], most=sources.most_far)
@@ -87,6 +94,15 @@ def advice_lines(advice: Advice, out: Path, unlabelled: Path) -> list[str]:
             "person or a stronger model write it"
         )
     return lines or ["no question is worth new traces, as far as these files tell"]
+
+
+def _add_reviewed(advice: Advice, run: RunFolder, seen: set[str]) -> None:
+    """What people rejected or corrected; of training questions too, because a trace that was dropped taught nothing."""
+    for question, answer, reason in wrong_traces(run):
+        _list(advice, _row_of(question) | {"answer": answer}, reason)
+    for _, row, reason in wrong_answers(run):
+        if _is_new(_key(row["question"], row.get("choices", []), row.get("video", "")), seen, advice):
+            _list(advice, row, reason)
 
 
 def _add_canaries(advice: Advice, sources: Sources, seen: set[str]) -> None:

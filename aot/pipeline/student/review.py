@@ -16,7 +16,7 @@ from aot.files.traces import read_traces
 from aot.pipeline.stages import pictures
 from aot.records import Question, Trace, Verdict
 from aot.review.agreement import summary_of
-from aot.review.rows import ReviewBook, read_pending, read_reviews, trace_digest, trace_item
+from aot.review.rows import ReviewBook, read_pending, read_reviews, trace_digests
 from aot.review.standing import standings_of
 from aot.review_records import ReviewSummary
 from aot.serving.review.items import Item, Order, in_order, of_pending, of_trace, served_items
@@ -103,28 +103,17 @@ def _reviewed(traces: Iterable[Trace], questions: dict[str, Question]) -> Iterat
             yield trace
 
 
-def trace_digests(run: RunFolder, wanted: Iterable[str]) -> dict[str, str]:
-    """The digest of each of these traces as it is now, by item; those that are gone are not there."""
-    names = set(wanted)
-    if not names or not run.traces.exists() or not run.questions.exists():
-        return {}
-    questions = {one.id: one for one in read_rows(run.questions, Question)}
-    there = ((trace_item(one.question_id, one.sample_index), one) for one in read_traces(run))
-    return {item: trace_digest(questions[one.question_id], one) for item, one in there if item in names}
-
-
 def summarise(root: Path) -> ReviewSummary:
     """What people said of a run and of its student, with their agreement.
 
     Raises:
         AotError: there is no such folder, or a row is none.
-        ModuleNotFoundError: the package that reckons agreement is not installed.
     """
     if not root.is_dir():
         raise RunError(f"there is no run folder {root}; check its path")
     run = RunFolder(root)
     rows = read_reviews(run)
-    return summary_of(rows, current=trace_digests(run, (row.item for row in rows if row.subject == "trace")))
+    return summary_of(rows, current=trace_digests(run, rows))
 
 
 def review_run(

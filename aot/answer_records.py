@@ -11,7 +11,10 @@ from aot.records import Interval, JsonDict, MetricRow, PromptMode, Record, Writt
 from aot.run_records import ChatUsage
 from aot.served_records import CONTRACT_VERSION, AskMode
 
-AbstainReason = Literal["", "uncertain", "stale", "deadline", "out_of_domain", "unparsable", "cut_off", "failed"]
+AbstainReason = Literal[
+    "", "uncertain", "stale", "deadline", "out_of_domain", "unparsable", "cut_off", "failed", "pending_review",
+    "rejected_by_person",
+]  # fmt: skip
 """Why there is no answer; empty where there is one."""
 RouteReason = Literal[
     "confident", "uncertain", "no_confidence", "no_threshold", "degenerate", "unparsable", "cut_off", "failed",
@@ -302,6 +305,8 @@ class ServedRow(Record):
     finish: str = ""
     """As told to the client: stop, length, tool_calls, or the reason of an error."""
     status: int
+    review: Literal["", "pending"] = ""
+    """`pending`: the answer was not told, and waits for a person."""
     model: str = ""
     contract_digest: str = ""
     escalated: bool = False

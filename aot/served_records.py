@@ -397,6 +397,8 @@ class StudentContract(Record):
     """None for a folder that was written without one."""
     variants: tuple[VariantRow, ...] = ()
     """Of a student in half precision or quantised, beside itself in float32."""
+    review: tuple[str, ...] = ()
+    """Kinds of questions whose answers a person has to look at before anybody is told; `*` is every kind."""
     files: tuple[FileEntry, ...] = ()
     """Everything in the folder but the contract itself."""
 
@@ -411,7 +413,7 @@ class StudentContract(Record):
 
     def student_digest(self) -> str:
         """The same without what is calibrated: of who answers, whatever its confidence is taken to mean."""
-        return self.model_copy(update={"calibration": None, "files": ()}).digest()
+        return self.model_copy(update={"calibration": None, "files": (), "review": ()}).digest()
 
 
 class Canary(Record):

@@ -69,6 +69,7 @@ RUNS: dict[str, Raw] = {
     "maths judged by a local model": text(filter={"judge": True}, judge_chat={"model": "m", "backend": "local"}),
     "gym": text("gym", "given"),
     **{name: text(name, "given") for name in ("gsm8k", "math", "cot_collection", "text_jsonl", "hf")},
+    "maths reviewed by people": text(serving={"review": "required"}),
     "maths on a base of its own": text(student={"base": "models/m"}),
 }
 """At least one run for every reader in aot/config/reading/readers.py."""

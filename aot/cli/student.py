@@ -375,6 +375,14 @@ def serve(
     redact: Annotated[
         Path | None, typer.Option("--redact", metavar="FILE", help="A name and a pattern a line: what no note shows.")
     ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option("--review", metavar="FOLDER", help="Where answers wait that a person must look at: aot review."),
+    ] = None,
+    review_kind: Annotated[
+        list[str] | None,
+        typer.Option("--review-kind", metavar="KIND", help="Whose answers wait, too; * is every kind; repeatable."),
+    ] = None,
     disclose: Annotated[
         bool, typer.Option("--disclose", help="Put a sentence behind each text that says what wrote it.")
     ] = False,
@@ -398,7 +406,7 @@ def serve(
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
         back_end_key_env=student_key_env, record=record, record_text=record_text, redact=redact, limits=limits,
-        cascade=cascade, disclose=disclose, book=book, say=tell,
+        cascade=cascade, disclose=disclose, book=book, review=review, review_kinds=review_kind or (), say=tell,
     )  # fmt: skip
 
 

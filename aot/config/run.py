@@ -17,6 +17,7 @@ from aot.config.chat import (
     ChatConfig,
 )
 from aot.config.data import BY_DATASET, DataConfig, FramesConfig, MathData, RunSection, TextData, VideoData
+from aot.config.serving import ServingConfig
 from aot.config.teaching import BY_PLANNER, FilterConfig, RulesTeacher, TeacherConfig, TextTeacher, VideoTeacher
 from aot.config.training import ArmConfig, EvaluateConfig, ReportConfig, StudentConfig, TrainConfig
 
@@ -37,6 +38,7 @@ class AnyRun(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    serving: ServingConfig = ServingConfig()
 
     def steps_of(self, arm: ArmConfig, *, lessons: int = 0) -> int:
         """Optimiser steps that an arm is trained for at most; with train.epochs they follow from its `lessons`.
@@ -218,7 +220,8 @@ NOT_IN_RESULTS = (
     "teacher.workers", "teacher.engine", "teacher.ray_address", "teacher.gpus_per_worker", "teacher.unanswered",
     "teacher.max_failed_share", "teacher.hf.detector_hub", "teacher.hf.similarity_hub", "filter.min_kept",
     "student.hub", "train.procs", "train.stop_after_s", "train.exchange_timeout_s", "train.frame_cache_mb",
-    "train.vision_cache", "train.vision_cache_mb", "train.trackers", "evaluate.procs",
+    "train.vision_cache", "train.vision_cache_mb", "train.trackers", "evaluate.procs", "serving.review",
+    "serving.review_kinds",
     *(f"evaluate.server.{name}" for name in SERVER_NOT_IN_RESULTS),
     *(f"{section}.{name}" for section in ("chat", "vision_chat", "judge_chat") for name in CHAT_NOT_IN_RESULTS),
 )  # fmt: skip

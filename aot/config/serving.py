@@ -8,6 +8,20 @@ from aot.config.base import PathText, Section, Seed, YamlWord
 from aot.config.chat import ChatConfig
 
 
+class ServingConfig(Section):
+    """How the students of a run are served, wherever that is: their exports carry it."""
+
+    review: YamlWord[Literal["off", "required"]] = "off"
+    """`required`: a server tells nobody an answer before a person has looked at it (docs/review.md)."""
+    review_kinds: tuple[str, ...] = ()
+    """Kinds of questions that this holds for; empty for every kind."""
+
+    @property
+    def kinds_under_review(self) -> tuple[str, ...]:
+        """As a contract names them."""
+        return () if self.review == "off" else self.review_kinds or ("*",)
+
+
 class CapsConfig(Section):
     """What asking the big model may cost; its money has a limit of its own, `big.max_cost`."""
 

@@ -78,7 +78,8 @@ def card_text(data: RunData, *, licence: tuple[str, str] | None = None) -> str:
         base=Path(config.student.base).name if Path(config.student.base).is_dir() else config.student.base,
         base_digest=training_facts(run, lead).get("base_digest") if lead else None,
         licence=licence or licence_of(config.student.base, config.data.dataset),
-        disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED),
+        disclosure=DISCLOSURE.format(what=DISTILLED if data.learning.main else UNDISTILLED)
+        + reviewed_kinds(config.serving.kinds_under_review),
         counts=counts or "no questions yet",
         teacher=_teacher(data),
         cost=_cost(data),
@@ -90,6 +91,18 @@ def card_text(data: RunData, *, licence: tuple[str, str] | None = None) -> str:
         ood=f"the results on {others} show how it does elsewhere." if others else "nothing is known about other data.",
         limits=measured_limits(data),
     )
+
+
+def reviewed_kinds(kinds: tuple[str, ...]) -> str:
+    """That a server tells no answer to these kinds of questions before a person has looked; empty for none.
+
+    >>> reviewed_kinds(("*",))
+    ' Its server tells nobody an answer before a person has looked at it.'
+    """
+    if not kinds:
+        return ""
+    which = "" if "*" in kinds else f" to a question of kind {', '.join(kinds)}"
+    return f" Its server tells nobody an answer{which} before a person has looked at it."
 
 
 def _of_the_model(data: RunData, tables: list[Pivot]) -> list[Pivot]:

@@ -21,7 +21,10 @@ Watermark = Literal["none_short_text", "none"]
 class Origin(Record):
     """Where an answer comes from."""
 
-    ai_generated: Literal[True] = True
+    ai_generated: bool = True
+    """False of an answer that a person gave instead of the model's."""
+    reviewed: Literal["", "approved", "corrected", "rejected"] = ""
+    """What a person said of it; empty where nobody has looked."""
     distilled: bool | None = None
     """Whether who answered learned from rationales of a teacher; None where that is not known."""
     teacher: str | None = None

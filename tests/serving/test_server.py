@@ -396,7 +396,7 @@ def test_requests_are_noted_without_their_text_unless_it_is_wanted(text_served: 
 
 
 def test_a_second_server_may_stand_before_the_first(text_url: str, text_served: Served) -> None:
-    from aot.serving.server.back_ends import open_back_ends
+    from aot.serving.back_ends import open_back_ends
 
     limits = Limits()
     dead = "http://127.0.0.1:9/v1"

@@ -139,6 +139,8 @@ _CONDITIONS: dict[str, Reader] = {
     "evaluate.server": Reader("runs with evaluate.engine: server", lambda run, _: run.evaluate.engine == "server"),
     "evaluate.procs": Reader("runs with evaluate.engine: local", lambda run, _: run.evaluate.engine == "local"),
     "student.effort train.adaptive evaluate.every_way": ADAPTIVE,
+    "serving.review_kinds": Reader(
+        "runs with serving.review: required", lambda run, serving: serving.review == "required"),
     "train.weights.call": Reader("runs with an arm of order: tool_use", _any_arm(order="tool_use")),
     "train.max_steps": Reader(
         "runs without train.epochs and with an arm without max_steps of its own",

@@ -57,18 +57,18 @@ def labelled_questions(
     types = _types(questions)
     made = []
     for one in labelled_answers(run, left_out):
-        asked = one.question
-        if asked.video or asked.text.strip() == "":
+        given = one.question
+        if given.video or given.text.strip() == "":
             left_out["about_frames"] += 1
-        elif asked.choices and one.answer not in asked.choices:
+        elif given.choices and one.answer not in given.choices:
             left_out["answer_is_no_choice"] += 1
         else:
-            kind = asked.kind or "text"
+            kind = given.kind or "text"
             made.append(
                 Question(
-                    id=f"{split}/reviewed/{one.item}", dataset="reviewed", split=split, kind=kind, text=asked.text,
-                    choices=asked.choices, answer=one.answer, group=f"{split}/reviewed/{one.item}",
-                    answer_type="choice" if asked.choices else types.get(kind, "text"),
+                    id=f"{split}/reviewed/{one.item}", dataset="reviewed", split=split, kind=kind, text=given.text,
+                    choices=given.choices, answer=one.answer, group=f"{split}/reviewed/{one.item}",
+                    answer_type="choice" if given.choices else types.get(kind, "text"),
                 )
             )  # fmt: skip
     return made
@@ -115,13 +115,13 @@ def wrong_answers(run: RunFolder) -> Iterator[tuple[str, dict[str, Any], str]]:
     for item, one in _served(run).items():
         if one.verdict == "approved":
             continue
-        asked = one.row.question
-        row: dict[str, Any] = {"id": f"served/{item}", "question": asked.text, "kind": asked.kind or "text"}
-        row |= {"choices": list(asked.choices)} if asked.choices else {}
+        given = one.row.question
+        row: dict[str, Any] = {"id": f"served/{item}", "question": given.text, "kind": given.kind or "text"}
+        row |= {"choices": list(given.choices)} if given.choices else {}
         row |= {"answer": one.correction, "split": "train"} if one.correction else {}
-        if asked.video:
-            row |= {"video": asked.video, "start_s": asked.start_s}
-            row |= {"end_s": asked.end_s} if asked.end_s is not None else {}
+        if given.video:
+            row |= {"video": given.video, "start_s": given.start_s}
+            row |= {"end_s": given.end_s} if given.end_s is not None else {}
         yield item, row, f"{WAS[one.verdict]} the answer"
 
 

@@ -9,13 +9,13 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from aot.answer_records import AbstainReason, Answer, Routing, ServedRow
@@ -23,10 +23,19 @@ from aot.chat.messages import ImagePart
 from aot.errors import SourceError, VideoError
 from aot.run_records import ChatUsage
 from aot.serving import media
+from aot.serving.decisions.bodies import (
+    ChoiceIn,
+    DecideBody,
+    DecideReply,
+    DecisionOut,
+    DescribedChoice,
+    ScoreIn,
+    YesNoIn,
+)
 from aot.serving.decisions.decider import Decider, State
-from aot.serving.decisions.questions import MOST_LEVELS, QuestionType, TypedQuestion, choice, score, yes_no
+from aot.serving.decisions.questions import TypedQuestion, choice, score, yes_no
+from aot.serving.decisions.reviewed import Asking, Decided, certain, keys_of, let_wait, outcomes_of
 from aot.serving.decisions.systemone import (
-    MOST_QUESTIONS,
     Extension,
     Item,
     SystemOneReply,
@@ -38,109 +47,13 @@ from aot.serving.decisions.systemone import (
     words_of,
 )
 from aot.serving.disclosure import origin_of, text_of
+from aot.serving.review.disclosing import abstention_of
+from aot.serving.review.queue import Outcome
 from aot.serving.server.chat_reply import AotOut, ChoiceProb, usage_row
 from aot.serving.server.chat_request import VideoPath
-from aot.serving.server.errors import RESPONSES, ApiError, ErrorBody, bad, naming, places_of
+from aot.serving.server.errors import RESPONSES, WAITS, ApiError, ErrorBody, bad, naming, places_of
 from aot.serving.server.json_body import JsonRoute
 from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of
-
-_Text = Annotated[str, Field(max_length=1_000_000)]
-
-
-class Strict(BaseModel):
-    """A part of a body in which a field that nobody knows is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class DescribedChoice(Strict):
-    """An allowed answer, and what it means."""
-
-    answer: str
-    description: str = ""
-
-
-class ChoiceIn(Strict):
-    """One of a closed set."""
-
-    type: Literal["choice"]
-    name: str = ""
-    text: _Text = ""
-    choices: list[str | DescribedChoice] = Field(min_length=1)
-    kind: str = Field(default="", max_length=200)
-
-
-class YesNoIn(Strict):
-    """Yes or no."""
-
-    type: Literal["yes_no"]
-    name: str = ""
-    text: _Text = ""
-    yes: str = ""
-    """What yes means, where that needs saying."""
-    no: str = ""
-    kind: str = Field(default="", max_length=200)
-
-
-class ScoreIn(Strict):
-    """A number on a scale, or one of some levels in words, the lowest first."""
-
-    type: Literal["score"]
-    name: str = ""
-    text: _Text = ""
-    low: float = 0
-    high: float = 10
-    step: float = 1
-    levels: list[str] = Field(default=[], max_length=MOST_LEVELS)
-    kind: str = Field(default="", max_length=200)
-
-
-class DecideBody(Strict):
-    """Questions about one state."""
-
-    model: str = Field(default="", max_length=500)
-    """Empty: the one that is served."""
-    state: _Text = ""
-    """A text that stands before each question."""
-    frames: list[str] = []
-    """Data URLs of PNG or JPEG pictures, in the order of their times."""
-    times_s: list[Annotated[float, Field(strict=True)]] | None = None
-    """Of the frames; without them one second apart."""
-    clip: VideoPath | None = None
-    """A file under an allowed folder, instead of frames."""
-    questions: list[Annotated[ChoiceIn | YesNoIn | ScoreIn, Field(discriminator="type")]] = Field(
-        min_length=1, max_length=MOST_QUESTIONS
-    )
-
-
-class DecisionOut(BaseModel):
-    """What was decided about one question."""
-
-    name: str
-    type: QuestionType
-    answer: str | None
-    """The likeliest; null where there is a reason for none."""
-    probabilities: list[ChoiceProb] = []
-    """Calibrated, of every allowed answer in the order of the request; they sum to 1."""
-    confidence: float | None = None
-    """Of the answer; null for a kind of question that the contract does not name, whose probabilities are the model's
-    own."""
-    score: float | None = None
-    """Of a score: what the levels count, each by its probability."""
-    abstained: AbstainReason = ""
-    detail: str = ""
-
-
-class DecideReply(BaseModel):
-    """The answers in the order of the questions."""
-
-    id: str
-    object: Literal["decision"] = "decision"
-    created: int
-    model: str
-    answers: list[DecisionOut]
-    usage: dict[str, Any]
-    aot: AotOut
 
 
 class Deciding:
@@ -173,6 +86,25 @@ class Deciding:
             words = "the clip or its window cannot be shown" if state.clip is not None else str(error)
             raise bad(words, param="clip" if state.clip is not None else "frames", code="invalid_frames") from None
 
+    async def under_review(self, asking: Asking, *, client: Request) -> Decided:
+        """The answers, with what people said of those that a person has to look at, and those that begin to wait.
+
+        Raises:
+            ApiError: as for `answers`; or one of them cannot wait.
+            ClientLeftError: the client left first.
+        """
+        served, questions = served_of(client), asking.questions
+        keys = keys_of(served.review, asking)
+        seen = await served.aside(lambda: outcomes_of(served.review, keys))
+        unseen = {i: one for i, one in questions.items() if i not in seen}
+        answers, times_s = dict[int, Answer](), tuple[float, ...]()
+        if unseen or not seen:
+            made, times_s = await self.answers(asking.state, list(unseen.values()), client=client)
+            answers = dict(zip(unseen, made, strict=True))
+        waiting = {i: (key, answers[i]) for i, key in keys.items() if i in answers}
+        seen |= await served.aside(lambda: let_wait(served, asking, waiting, times_s=times_s))
+        return Decided(answers, seen, times_s)
+
 
 _STUDENT_ONLY = Routing(
     decision="local", reason="student_only", promise="none: typed questions are decided by the student, never escalated"
@@ -196,29 +128,35 @@ def decide_router(served: Served) -> APIRouter:
     """The routes that decide."""
     router, deciding = APIRouter(route_class=JsonRoute), Deciding(served)
 
-    @router.post("/v1/decide", response_model=DecideReply)
+    @router.post("/v1/decide", response_model=DecideReply, responses=WAITS)
     async def decide(body: DecideBody, request: Request) -> Response:
         """A calibrated probability for each allowed answer to each question; nothing is written."""
         began_s, served = time.monotonic(), served_of(request)
         check_model(body.model, served)
         good, faults = _typed(body.questions)
         state = await served.aside(lambda: _state(body, served))
+        shown = body.model_dump(mode="json", include={"state", "frames", "times_s", "clip"})
         try:
-            made, times_s = await deciding.answers(state, list(good.values()), client=request)
+            made = await deciding.under_review(
+                Asking(state, good, "/v1/decide", shown, body.state, body.clip,
+                       lambda: [media.read_image(url, limits=served.limits) for url in body.frames]),
+                client=request,
+            )  # fmt: skip
         except ClientLeftError:
             return Response(status_code=GONE)
-        answers = dict(zip(good, made, strict=True))
         rows = [
-            _decision(one, answers[i], good[i]) if i in answers else _refused(one, faults[i])
+            _of_person(one, made.reviewed[i]) if i in made.reviewed
+            else _decision(one, made.answers[i], good[i]) if i in good else _refused(one, faults[i])
             for i, one in enumerate(body.questions)
-        ]
+        ]  # fmt: skip
         seconds = round(time.monotonic() - began_s, 6)
         reply = DecideReply(
             id=f"decision-{uuid.uuid4().hex}", created=int(time.time()), model=served.name, answers=rows,
-            usage=usage_row(_note(served, "/v1/decide", list(good.values()), made, seconds=seconds)),
-            aot=_about(served, times_s, seconds),
+            usage=usage_row(_note(served, "/v1/decide", good, made, seconds=seconds)),
+            aot=_about(served, made.times_s, seconds, reviewed=list(made.reviewed.values())),
         )  # fmt: skip
-        return JSONResponse(reply.model_dump(mode="json"))
+        waits = any(not one.is_settled for one in made.reviewed.values())
+        return JSONResponse(reply.model_dump(mode="json"), 202 if waits else 200)
 
     systemone = APIRouter(route_class=_DetailRoute)
 
@@ -235,15 +173,22 @@ def decide_router(served: Served) -> APIRouter:
         if body.model and body.model != served.name:
             raise ApiError(400, f"Server is pinned to {served.name!r}; requested {body.model[:100]!r}.")
         groups = await served.aside(lambda: _groups(before, items, body, served))
-        answers, tokens, times_s = dict[str, Any](), 0, set[float]()
+        answers, tokens, times_s, reviewed = dict[str, Any](), 0, set[float](), list[Outcome]()
         try:
             for state, group, questions in groups:
-                made, shown_s = await deciding.answers(state, questions, client=request)
-                times_s.update(shown_s)
-                _raise_refusals(group, made)
-                answers |= {item.name: item.answer(one.choice_probs) for item, one in zip(group, made, strict=True)}
+                asks = dict(enumerate(questions))
+                made = await deciding.under_review(
+                    Asking(state, asks, "/v1/systemone", body.model_dump(exclude={"questions"}), state.text,
+                           body.aot.clip if body.aot else None, lambda: list(_assets(body, served).values())),
+                    client=request,
+                )  # fmt: skip
                 seconds = round(time.monotonic() - began_s, 6)
-                tokens += _note(served, "/v1/systemone", questions, made, seconds=seconds).prompt_tokens
+                tokens += _note(served, "/v1/systemone", asks, made, seconds=seconds).prompt_tokens
+                times_s.update(made.times_s)
+                reviewed += made.reviewed.values()
+                listed = _all_settled(asks, made)
+                _raise_refusals(group, listed)
+                answers |= {item.name: item.answer(one.choice_probs) for item, one in zip(group, listed, strict=True)}
         except ClientLeftError:
             return Response(status_code=GONE)
         row: dict[str, Any] = {
@@ -252,11 +197,24 @@ def decide_router(served: Served) -> APIRouter:
             "usage": {"input_tokens": tokens, "output_tokens": 0},
         }
         if body.aot is not None:  # who uses the extension reads its answer, too
-            row["aot"] = _about(served, sorted(times_s), seconds).model_dump()
+            row["aot"] = _about(served, sorted(times_s), seconds, reviewed=reviewed).model_dump()
         return JSONResponse(row)
 
     router.include_router(systemone)
     return router
+
+
+def _all_settled(questions: Mapping[int, TypedQuestion], made: Decided) -> list[Answer]:
+    """An answer to each question, of a person where that is required.
+
+    Raises:
+        ApiError: one waits for a person, or a person rejected it: System One has no place for that.
+    """
+    if without := [one.review for one in made.reviewed.values() if not one.answer]:
+        raise ApiError(409, " ".join(one.sentence for one in without), code=f"review_{without[0].state}")
+    return [
+        certain(one, made.reviewed[i].answer) if i in made.reviewed else made.answers[i] for i, one in questions.items()
+    ]
 
 
 def check_model(name: str, served: Served) -> None:
@@ -431,36 +389,48 @@ def _decision(one: ChoiceIn | YesNoIn | ScoreIn, answer: Answer, question: Typed
     )  # fmt: skip
 
 
+def _of_person(one: ChoiceIn | YesNoIn | ScoreIn, outcome: Outcome) -> DecisionOut:
+    """What a person said, or that nobody has yet; nothing of what the student thinks."""
+    return DecisionOut(
+        name=one.name, type=one.type, answer=outcome.answer or None, abstained=abstention_of(outcome),
+        detail=outcome.review.sentence, review=outcome.review,
+    )  # fmt: skip
+
+
 def _refused(one: ChoiceIn | YesNoIn | ScoreIn, detail: str, *, abstained: AbstainReason = "failed") -> DecisionOut:
     return DecisionOut(name=one.name, type=one.type, answer=None, abstained=abstained, detail=detail)
 
 
-def _about(served: Served, frame_times_s: Sequence[float], seconds: float) -> AotOut:
+def _about(
+    served: Served, frame_times_s: Sequence[float], seconds: float, *, reviewed: Sequence[Outcome] = ()
+) -> AotOut:
     contract = served.contract
     origin = origin_of(contract, mode="decide", has_confidence=True)
     return AotOut(
         model=served.name, mode="decide", frame_times_s=list(frame_times_s), seconds=seconds,
         contract_version=contract.version if contract else None, contract_digest=served.fingerprint,
-        origin=origin, disclosure=text_of(served.name, origin),
+        origin=origin,
+        disclosure=" ".join((text_of(served.name, origin), *dict.fromkeys(one.review.sentence for one in reviewed))),
         routing=_STUDENT_ONLY if served.cascade is not None else None,
     )  # fmt: skip
 
 
 def _note(
-    served: Served, route: str, questions: Sequence[TypedQuestion], answers: Sequence[Answer], *, seconds: float
+    served: Served, route: str, questions: Mapping[int, TypedQuestion], made: Decided, *, seconds: float
 ) -> ChatUsage:
-    """Count and note each question; gives what all of them took."""
-    for question, one in zip(questions, answers, strict=True):
+    """Count and note each question that the student was asked; gives what all of them took."""
+    for i, one in made.answers.items():
+        question = questions[i]
         row = ServedRow(
             id=f"decision-{uuid.uuid4().hex}", time_s=time.time(), route=route, kind=question.kind,
             choices=len(question.choices), answer=one.answer, confidence=one.confidence, abstained=one.abstained,
-            finish="stop", status=200, model=served.name, contract_digest=served.fingerprint or "", usage=one.usage,
-            seconds=seconds,
+            finish="stop", status=200, review="pending" if i in made.reviewed else "", model=served.name,
+            contract_digest=served.fingerprint or "", usage=one.usage, seconds=seconds,
         )  # fmt: skip
         served.note(row, question=question.text, choices=question.choices, text=one.answer)
     return ChatUsage(
-        prompt_tokens=sum(one.usage.prompt_tokens for one in answers),
-        cached_prompt_tokens=sum(one.usage.cached_prompt_tokens for one in answers),
+        prompt_tokens=sum(one.usage.prompt_tokens for one in made.answers.values()),
+        cached_prompt_tokens=sum(one.usage.cached_prompt_tokens for one in made.answers.values()),
         completion_tokens=0,
     )
 

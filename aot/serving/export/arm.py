@@ -348,6 +348,7 @@ def _contract(arm: _Arm, student: Student, options: ExportOptions, *, dtype: Dty
         frames=frames,
         labels=closed_labels(training),
         kinds=kinds,
+        review=config.serving.kinds_under_review,
         modes=arm.modes,
         tools=arm.tools,
         plan=plan_budget(config.teacher) if arm.tools else None,

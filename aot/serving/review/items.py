@@ -159,8 +159,8 @@ def served_items(log: Path, left_out: Counter[str]) -> Iterator[Item]:
             left_out["no_text"] += 1
         elif not isinstance(answer, str) or not answer.strip():
             left_out["no_answer"] += 1
-        elif fields.get("abstained") == "pending_review" or fields.get("reviewed"):
-            left_out["reviewed_or_pending"] += 1
+        elif fields.get("review"):  # it waits in the queue already
+            left_out["waits_in_the_queue"] += 1
         else:
             item = _served(fields, text, answer[:_MOST_CHARS])
             if item.id in seen:

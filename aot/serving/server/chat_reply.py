@@ -15,6 +15,7 @@ from aot.errors import ChatError
 from aot.records import TokenLogprob
 from aot.run_records import ChatUsage
 from aot.serving.disclosure import Origin
+from aot.serving.review.queue import ReviewOut
 
 DONE = b"data: [DONE]\n\n"
 _NUMBERS = random.Random()
@@ -53,6 +54,8 @@ class AotOut(BaseModel):
     cost: float | None = None
     routing: Routing | None = None
     """How a cascade came to the answer, and what it promises; None without one."""
+    review: ReviewOut | None = None
+    """How far the review by a person is; None where none is required."""
     origin: Origin
     """Where the answer comes from."""
     disclosure: str
@@ -70,12 +73,14 @@ class Completion:
     created: int = field(default_factory=lambda: int(time.time()))
     with_usage: bool = False
     """Whether a streamed reply ends with its count of tokens."""
+    refusal: str | None = None
+    """Why there is no content, where a person has to look first or has rejected it."""
     note: str = ""
     """Put behind the text of the reply, which is not part of what the model wrote."""
 
     def whole(self, reply: ChatReply, *, finish: str, content: str | None, aot: AotOut) -> dict[str, Any]:
         """The body of a reply that is not streamed."""
-        message: dict[str, Any] = {"role": "assistant", "content": self._noted(content), "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": self._noted(content), "refusal": self.refusal}
         if reply.reasoning:
             message["reasoning_content"] = reply.reasoning
         if reply.tool_calls:
@@ -101,6 +106,8 @@ class Completion:
             delta["tool_calls"] = [{"index": k, **call} for k, call in enumerate(self._calls(reply))]
         if reply.reasoning:
             delta["reasoning_content"] = reply.reasoning
+        if self.refusal is not None:
+            delta["refusal"] = self.refusal
         events = b""
         if delta:
             events = self._event([{"index": 0, "delta": delta, "finish_reason": None, "logprobs": logprobs}])

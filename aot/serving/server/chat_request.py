@@ -152,7 +152,7 @@ class ChatAsk:
     @property
     def has_media(self) -> bool:
         """Whether images or clips have to be read."""
-        return any(part.type != "text" for one in self.body.messages for part in _parts(one))
+        return any(part.type != "text" for one in self.body.messages for part in parts_of(one))
 
     @property
     def question(self) -> str:
@@ -246,7 +246,7 @@ def images_of(message: Message) -> list[ImagePart]:
 
 def clip_of(ask: ChatAsk, find: Callable[[VideoPath], ClipWindow]) -> ClipWindow | None:
     """The one clip of a question, or None where it has none."""
-    parts = [part for one in ask.body.messages for part in _parts(one) if part.type == "video" and part.video]
+    parts = [part for one in ask.body.messages for part in parts_of(one) if part.type == "video" and part.video]
     return find(parts[0].video) if len(parts) == 1 and parts[0].video else None
 
 
@@ -270,7 +270,7 @@ def _check_messages(messages: Sequence[MessageIn], *, needs_user: bool) -> None:
     if needs_user and not said:
         raise bad("a message of the user is needed; its text is the question", param="messages")
     for one in said:
-        if not _text(one).strip() and all(part.type in ("text", "input_text") for part in _parts(one)):
+        if not _text(one).strip() and all(part.type in ("text", "input_text") for part in parts_of(one)):
             raise bad("a message of the user is empty; write the question in its content", param="messages")
 
 
@@ -349,7 +349,7 @@ def _tools(body: ChatBody) -> tuple[tuple[dict[str, Any], ...], Literal["auto", 
 
 def _message(one: MessageIn, *, limits: Limits, clip: Callable[[VideoPath], list[ImagePart]]) -> Message:
     parts: list[TextPart | ImagePart] = []
-    for part in _parts(one):
+    for part in parts_of(one):
         if part.type in ("text", "input_text") and part.text is not None:
             parts.append(TextPart(text=part.text))
         elif part.type == "image_url" and part.image_url is not None:
@@ -373,7 +373,8 @@ def _message(one: MessageIn, *, limits: Limits, clip: Callable[[VideoPath], list
     return Message(role=role, parts=tuple(parts), tool_calls=calls, tool_call_id=one.tool_call_id or "")
 
 
-def _parts(one: MessageIn) -> Sequence[ContentPart]:
+def parts_of(one: MessageIn) -> Sequence[ContentPart]:
+    """The parts of a message; a text alone is one."""
     if one.content is None:
         return ()
     return [ContentPart(type="text", text=one.content)] if isinstance(one.content, str) else one.content
@@ -385,7 +386,7 @@ def _timed(image: ImagePart) -> list[TextPart | ImagePart]:
 
 
 def _text(one: MessageIn) -> str:
-    return "\n".join(part.text for part in _parts(one) if part.text is not None)
+    return "\n".join(part.text for part in parts_of(one) if part.text is not None)
 
 
 def _in_mode(messages: list[Message], suffix: str) -> list[Message]:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from aot.config import load_cascade_config
 from aot.errors import ConfigError
+from aot.served_records import StudentContract
+from aot.serving.back_ends import open_back_ends
 from aot.serving.contract import read_contract
-from aot.serving.server.back_ends import open_back_ends
+from aot.serving.review.queue import ReviewQueue
 from aot.serving.server.limits import Limits
 from aot.serving.server.listening import is_address_of, open_port, read_key, serve
 from aot.serving.server.metrics import Metrics
@@ -32,6 +34,8 @@ def serve_command(
     cascade: Path | None = None,
     disclose: bool = False,
     book: Path | None = None,
+    review: Path | None = None,
+    review_kinds: Sequence[str] = (),
     say: Callable[[Iterable[str]], None],
 ) -> None:
     """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
@@ -50,6 +54,7 @@ def serve_command(
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
     section = load_cascade_config(cascade) if cascade else None
+    queue = open_queue(review, contract, review_kinds)
     hide = read_redactions(redact) if redact else str
     urls = [section.big.base_url] if section and section.big.backend == "openai" else back_ends
     with open_port(host, port, key=key) as listener:
@@ -75,6 +80,7 @@ def serve_command(
                 disclose=disclose,
                 book=book,
             )
+        served.review = queue
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say([f"serving {served.name} at http://{shown}:{address[1]}/v1; Ctrl-C ends it"])
@@ -84,6 +90,25 @@ def serve_command(
             serve(served, listener, key=key)
         finally:
             served.close()
+
+
+def open_queue(folder: Path | None, contract: StudentContract | None, kinds: Sequence[str]) -> ReviewQueue | None:
+    """Where answers wait for a person; None where neither the contract nor the command line names such kinds.
+
+    Raises:
+        ConfigError: there are such kinds and no folder, a folder and no kinds, or a kind that is none.
+    """
+    wanted = tuple(dict.fromkeys((*(contract.review if contract else ()), *kinds)))
+    if not wanted and folder is None:
+        return None
+    if folder is None:
+        raise ConfigError(
+            f"answers to questions of kind {', '.join(wanted)} need review by a person; name the folder in which they "
+            "wait with --review FOLDER, such as the run's, and let a person look with `aot review FOLDER`"
+        )
+    if not wanted:
+        raise ConfigError("--review names where answers wait, and no kind needs it; name one with --review-kind KIND")
+    return ReviewQueue(folder, kinds=wanted, learned=contract.kinds if contract else ())
 
 
 def read_redactions(path: Path) -> Callable[[str], str]:

@@ -15,11 +15,15 @@ from starlette.exceptions import HTTPException
 
 from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
-from aot.errors import ChatError, OutOfDomainError
+from aot.display import storable
+from aot.errors import AotError, ChatError, OutOfDomainError
+from aot.review_records import PendingRow
 from aot.served_records import AskMode
 from aot.serving import media
 from aot.serving.cascade.model import Cascade
 from aot.serving.disclosure import origin_of, text_of
+from aot.serving.review.disclosing import abstention_of, disclosure_of, origin_of_person
+from aot.serving.review.queue import Outcome, ReviewQueue, question_of, request_id
 from aot.serving.server import errors
 from aot.serving.server.chat_reply import (
     AotOut,
@@ -37,10 +41,11 @@ from aot.serving.server.chat_request import (
     chat_request,
     clip_of,
     images_of,
+    parts_of,
     read_body,
 )
 from aot.serving.server.desk import Desk
-from aot.serving.server.errors import ApiError, bad
+from aot.serving.server.errors import WAITS, ApiError, bad
 from aot.serving.server.json_body import JsonRequest
 from aot.serving.server.served import GONE, ClientLeftError, Served, result_of, served_of, while_waited_for
 from aot.serving.student import MODEL_FAILED, Ask
@@ -82,6 +87,12 @@ class _Turn:
     completion: Completion
     began_s: float = field(default_factory=time.monotonic)
     frame_times_s: list[float] = field(default_factory=list)
+    images: list[ImagePart] = field(default_factory=list)
+    """That the model was shown."""
+    waits: bool = False
+    """Whether a person has to look at the answer before anybody is told."""
+    said: tuple[str | None, AotOut] | None = None
+    """Text and facts of the reply, once it is whole."""
 
     def find(self, video: VideoPath) -> media.ClipWindow:
         """The clip of a content part."""
@@ -104,6 +115,7 @@ class _Turn:
         # Text alone is quicker read than handed to another thread.
         request = await served.aside(made) if self.ask.has_media else made()
         images = [image for one in request.messages for image in images_of(one)]
+        self.images = images
         self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
         return request
 
@@ -154,6 +166,7 @@ class _Turn:
             contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
             agreed=aot.routing.agreed if aot.routing and aot.routing.audited else None,
             usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
+            review="pending" if self.waits else "",
         )  # fmt: skip
         if aot.routing is not None:
             served.metrics.routed.labels(aot.routing.reason, aot.routing.fallback).inc()
@@ -163,7 +176,7 @@ class _Turn:
         return aot
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, responses=WAITS)
 async def create(body: ChatBody, request: Request) -> Response:
     """A reply in OpenAI's shape: whole, or as events where `stream` is true; usage is always there."""
     served = served_of(request)
@@ -172,24 +185,86 @@ async def create(body: ChatBody, request: Request) -> Response:
     completion = Completion(served.name, served.fingerprint, with_usage=with_usage)
     turn = _Turn(served, ask, request, completion)
     try:
-        if served.cascade is not None:
-            return await _routed(turn, served.cascade)
-        if served.decides and (ask.choices or ask.mode == "tools"):
-            return await _decided(turn)
-        if ask.mode == "tools":
-            raise bad(
-                f"{served.name} answers by calling tools, and whoever replies here runs none; serve its export by "
-                'aot serve without --student, or send {"aot": {"mode": "none"}} with tools of your own',
-                param="aot.mode", code="no_tools",
-            )  # fmt: skip
-        prepared = await turn.request()
-        if (outside := turn.outside()) is not None:
-            return _of_answer(turn, outside)
-        if body.stream and isinstance(served.chat, Desk):
-            return await _streamed(turn, prepared, served.chat)
-        return await _whole(turn, prepared)
+        if served.review is not None and served.review.covers(body.aot.kind):
+            return await _reviewed(turn, served.review)
+        return await _replied(turn)
     except ClientLeftError:
         return Response(status_code=GONE)
+
+
+async def _replied(turn: _Turn) -> Response:
+    """The reply of whoever replies."""
+    served, ask = turn.served, turn.ask
+    if served.cascade is not None:
+        return await _routed(turn, served.cascade)
+    if served.decides and (ask.choices or ask.mode == "tools"):
+        return await _decided(turn)
+    if ask.mode == "tools":
+        raise bad(
+            f"{served.name} answers by calling tools, and whoever replies here runs none; serve its export by "
+            'aot serve without --student, or send {"aot": {"mode": "none"}} with tools of your own',
+            param="aot.mode", code="no_tools",
+        )  # fmt: skip
+    prepared = await turn.request()
+    if (outside := turn.outside()) is not None:
+        return _of_answer(turn, outside)
+    if ask.body.stream and isinstance(served.chat, Desk) and not turn.waits:
+        return await _streamed(turn, prepared, served.chat)
+    return await _whole(turn, prepared)
+
+
+async def _reviewed(turn: _Turn, queue: ReviewQueue) -> Response:
+    """The answer of a person; before there is one, that the model's waits, which nobody is told."""
+    ask, kind = turn.ask, turn.ask.body.aot.kind
+    shown = ask.body.model_dump(mode="json", include={"messages", "tools", "tool_choice", "response_format"})
+    key = request_id("chat", shown, kind)
+    outcome = await turn.served.aside(lambda: queue.outcome(key))
+    if outcome is None:
+        turn.waits = True
+        await _replied(turn)
+        assert turn.said is not None
+        content, aot = turn.said
+        if ask.has_media and not turn.images:
+            await turn.request()  # for the pictures, which a reviewer is shown
+        video = next((part.video for one in ask.body.messages for part in parts_of(one) if part.type == "video"), None)
+        answer = aot.answer if ask.choices else aot.answer or content
+        row = PendingRow(
+            id=key, time_s=0.0, route="/v1/chat/completions", answer=storable(answer or ""), abstained=aot.abstained,
+            question=question_of(ask.question, choices=ask.choices, kind=kind, video=video), model=aot.model,
+            confidence=aot.confidence, rationale="" if ask.choices else storable(content or ""),
+            contract_digest=aot.contract_digest or "",
+        )  # fmt: skip
+        outcome = await turn.served.aside(lambda: _added(queue, row, turn.images))
+    return _of_person(turn, outcome)
+
+
+def _added(queue: ReviewQueue, row: PendingRow, images: list[ImagePart]) -> Outcome:
+    try:
+        return queue.add(row, images)
+    except AotError as error:
+        log.error("a request cannot wait for review: %s", error.args[0])
+        raise ApiError(503, "the request cannot wait for review now; try again later", code="review_queue") from None
+
+
+def _of_person(turn: _Turn, outcome: Outcome) -> Response:
+    """What a person answered, or that nobody has yet; nothing of it is the model's word alone."""
+    ask, served, review = turn.ask, turn.served, outcome.review
+    said: Any = {ask.choice_key: outcome.answer} if ask.choice_key else outcome.answer
+    content = (json.dumps(said, ensure_ascii=False) if ask.choices else outcome.answer) if outcome.answer else None
+    turn.completion.refusal = review.sentence if content is None else None
+    origin = origin_of_person(served.contract, review.state)
+    aot = AotOut(
+        model=served.name, mode=ask.mode, answer=outcome.answer or None, review=review, detail=review.sentence,
+        abstained=abstention_of(outcome), seconds=round(time.monotonic() - turn.began_s, 6), origin=origin,
+        contract_version=served.contract.version if served.contract else None,
+        contract_digest=turn.completion.fingerprint, disclosure=disclosure_of(served.name, origin, review.sentence),
+    )  # fmt: skip
+    if content and turn.discloses:
+        turn.completion.note = f"\n\n{aot.disclosure}"
+    reply = ChatReply(text=outcome.answer, model=served.name)
+    response = _sent(turn, reply, finish="stop", content=content, aot=aot)
+    response.status_code = 200 if outcome.is_settled else 202
+    return response
 
 
 async def _whole(turn: _Turn, request: ChatRequest) -> Response:
@@ -362,7 +437,7 @@ def _answer(turn: _Turn, text: str, finish: str) -> tuple[str | None, AbstainRea
 
 
 def _sent(turn: _Turn, reply: ChatReply, *, finish: str, content: str | None, aot: AotOut) -> Response:
-    completion = turn.completion
+    completion, turn.said = turn.completion, (content, aot)
     if not turn.ask.body.stream:
         return JSONResponse(completion.whole(reply, finish=finish, content=content, aot=aot))
     events = completion.piece(role="assistant", content="")

@@ -23,7 +23,8 @@ _MOST_PLACES, _MOST_CHARS = 100, 300
 """That an error tells of a body."""
 TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error",
-    405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 422: "invalid_request_error",
+    405: "invalid_request_error",
+    409: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 422: "invalid_request_error",
     429: "rate_limit_error", 499: "client_closed_request", 500: "server_error", 502: "server_error",
     503: "server_error", 504: "timeout_error",
 }  # fmt: skip
@@ -54,13 +55,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": words}
     for status, words in {
         400: "The request cannot be answered as it is", 401: "The key is missing or wrong",
-        404: "No such path or model", 405: "Another method is meant", 408: "The body came too slowly",
+        404: "No such path or model",
+        409: "The answer waits for a person, or a person rejected it", 405: "Another method is meant",
+        408: "The body came too slowly",
         413: "The body is too large", 422: "The reply cannot be of the form that was asked for",
         429: "Too many requests wait", 502: "The model behind this server gave no usable reply",
         503: "The server is stopping", 504: "The reply took too long",
     }.items()
 }  # fmt: skip
 """Of every route, for the OpenAPI description."""
+WAITS: dict[int | str, dict[str, Any]] = {202: {"description": "The answer waits for review by a person"}}
+"""Of the routes that tell so in the form of their replies."""
 
 
 class ApiError(Exception):

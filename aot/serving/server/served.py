@@ -24,6 +24,7 @@ from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
 from aot.serving.cascade.watch import features_of, question_sha256
 from aot.serving.frames import ClipShelf
+from aot.serving.review.queue import ReviewQueue
 from aot.serving.server.desk import Desk, Ticket
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
@@ -92,6 +93,8 @@ class Served:
     started_s: float = field(default_factory=time.time)
     disclose: bool = False
     """Whether a sentence behind the text of every reply says where it comes from, too."""
+    review: ReviewQueue | None = None
+    """Where answers wait that a person has to look at first; None where no kind of question needs that."""
     draining: bool = False
     """Whether a signal came: what was taken is finished, nothing new is."""
 
@@ -182,6 +185,8 @@ class Served:
         self._media.shutdown(wait=False, cancel_futures=True)
         if self.recorder is not None:
             self.recorder.close()
+        if self.review is not None:
+            self.review.close()
 
 
 async def result_of(ticket: Ticket, *, client: Request) -> Any:  # noqa: ANN401 - a reply, answers, or what work gives

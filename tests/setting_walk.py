@@ -83,6 +83,7 @@ VALUES: dict[str, Any] = {
     "train.arms.chains": "shuffled", "train.arms.tools": ["calculator"], "filter.judge": False,
     "teacher.rationale": "template", "data.annotated.kinds": ["next_choice"], "evaluate.splits": ["test"],
     "train.trackers": ["tensorboard"], "omit": ["seed"], "extra_body": {"top_k": 3},
+    "train.arms.leave_out": {"kind": "sum"},
     **{f"{hub}.name": "a/b" for hub in ("hub", "detector_hub", "similarity_hub")},
     "evaluate.server.models": {"base": "m"},
     "evaluate.server.base_urls": {"base": "http://127.0.0.1:1/v1"},

@@ -5,7 +5,7 @@ use. What question i gives depends on (seed, question i) only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,35 @@ def read_material(run: RunFolder, config: RunConfig) -> Material:
     samples, every = {i: kept[i] for i in chains}, {i: tuple(traces[i]) for i in chains}
     times_of = _frame_times(run, config.student.num_frames)
     return Material(questions, samples, chains, len(kept), config.student.base, every, times_of)
+
+
+def without_tagged(material: Material, arm: ArmConfig) -> Material:
+    """The same without the questions that an arm leaves out.
+
+    Raises:
+        GuardStop: no question has one of these tags, or no question is left.
+    """
+    questions, tags = material.questions, arm.leave_out.items()
+    unused = [
+        f"{name}: {value}"
+        for name, value in tags
+        if all((name, value) not in q.tags.items() for q in questions.values())
+    ]
+    left = {i for i, question in questions.items() if not tags & question.tags.items()}
+    if unused or (questions and not left):
+        there = sorted({f"{name}: {value}" for question in questions.values() for name, value in question.tags.items()})
+        problem = f"no training question is tagged {', '.join(unused)}" if unused else "no training question is left"
+        raise GuardStop(
+            f"arm {arm.name} has leave_out, and {problem}; it was not trained. Tags of training questions: "
+            f"{', '.join(there[:20]) or 'none'}"
+        )
+    return replace(
+        material,
+        questions={i: row for i, row in questions.items() if i in left},
+        samples={i: row for i, row in material.samples.items() if i in left},
+        chains={i: row for i, row in material.chains.items() if i in left},
+        kept={i: row for i, row in material.kept.items() if i in left},
+    )
 
 
 def _frame_times(run: RunFolder, num_frames: int) -> Callable[[Question], Sequence[float]]:

@@ -10,7 +10,7 @@ from aot.arms.adaptive import answer_fold, ask_base, fold_lessons, own_lessons
 from aot.arms.asking import open_student
 from aot.arms.choice import publish_likelihoods, require_choice, with_likeliest
 from aot.arms.jobs import LIKELIHOODS, PLAIN, Job, is_finished, judge_name, maker_of, plan_jobs
-from aot.arms.lessons import Material, arm_lessons, read_material
+from aot.arms.lessons import Material, arm_lessons, read_material, without_tagged
 from aot.arms.on_policy import judge_lessons, judge_round, roll_out
 from aot.arms.on_policy import round_lessons as on_policy_lessons
 from aot.arms.own_chains import likelihoods_of, round_lessons, sample_round, tell_reached
@@ -165,6 +165,7 @@ def _material_of(run: RunFolder, arms: Sequence[ArmConfig], job: Job, material: 
     arm = job.arm
     if job.work in ("weigh", "look"):
         return material
+    material = without_tagged(material, arm)
     if arm.chains == "plain":
         material = with_plain(material, run.arm(maker_of("look", arms).name) / PLAIN, arm=arm.name)
     if arm.choice == "likelihood":
@@ -184,6 +185,8 @@ def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> No
     for arm in config.train.arms:
         if isinstance(arm, ToolArm):  # an arm that would learn no call ends the stage before any is trained
             offered_tools(arm.tools)
-            tool_lessons(material, arm, seed=config.seed)
+            tool_lessons(without_tagged(material, arm), arm, seed=config.seed)
+        else:
+            without_tagged(material, arm)
     counts = len(material.questions), len(material.samples)
     log.info("training on %d questions, %d of them with a chain", *counts)

@@ -123,6 +123,9 @@ class AnyArm(Section):
     granularity: ChainSteps | None = None
     """How small the steps of its chains are, where the teacher writes coarse and fine ones; None means
     teacher.granularity."""
+    leave_out: dict[str, str | int] = Field(default_factory=dict)
+    """Training questions with one of these tags are none of its own, such as `answered_by: card`: the next step of a
+    dish that only a recipe card tells, which is a guess for whoever has no card."""
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -6,10 +6,19 @@ import pytest
 
 from aot.arms.adaptive import ThoughtLabel, _choice_of, every_way, folds, label_of, labelled_ids
 from aot.arms.jobs import planned_students
-from aot.arms.lessons import Material, Samples, arm_lessons, own_share, pick_chain, teachable, thought_lesson
+from aot.arms.lessons import (
+    Material,
+    Samples,
+    arm_lessons,
+    own_share,
+    pick_chain,
+    teachable,
+    thought_lesson,
+    without_tagged,
+)
 from aot.arms.own_chains import shortest, verified_chains
 from aot.config import AdaptiveConfig, ArmConfig, RunConfig, parse_arm, parse_config
-from aot.errors import SourceError
+from aot.errors import GuardStop, SourceError
 from aot.records import THOUGHT_MODES, Lesson, Prediction, Question, Trace
 from text_cot.datasets.toy_math import draw_toy_math
 from text_cot.teacher.granularity import resolve_granularity
@@ -213,3 +222,33 @@ def test_an_arm_that_labels_for_itself_takes_no_lucky_guess_and_no_longer_way_th
     assert [label(way, for_itself) for way in ("direct", "short", "full")] == ["short", "short", "short"]
     by_folds = AdaptiveConfig()
     assert [label(way, by_folds) for way in ("direct", "short", "full")] == ["direct", "short", "full"]
+
+
+def test_an_arm_leaves_tagged_questions_out_of_all_that_it_learns_from(samples: dict[str, Samples]) -> None:
+    chains = {i: picked(chains) for i, chains in samples.items()}
+    kept = {i: tuple(ways.values()) for i, ways in samples.items()}
+    material = Material(QUESTIONS, samples, chains, len(samples), kept=kept)
+    left = without_tagged(material, arm("pre", leave_out={"category": "logic"}))
+    wanted = {i for i, question in QUESTIONS.items() if question.tags["category"] != "logic"}
+    assert 0 < len(wanted) < len(QUESTIONS)
+    assert all(set(rows) == wanted for rows in (left.questions, left.samples, left.chains, left.kept))
+    assert without_tagged(material, arm("pre")) == material
+
+
+@pytest.mark.parametrize(
+    ("tags", "problem"),
+    [
+        ({"category": "cooking"}, "no training question is tagged category: cooking"),
+        ({"category": "logic", "steps": 9}, "no training question is tagged steps: 9"),
+    ],
+)
+def test_a_tag_that_leaves_nothing_out_is_an_error_that_lists_tags(tags: dict[str, str | int], problem: str) -> None:
+    material = Material(QUESTIONS, {}, {}, 0)
+    with pytest.raises(GuardStop, match=f"arm arm has leave_out, and {problem}.*category: arithmetic"):
+        without_tagged(material, arm("pre", leave_out=tags))
+
+
+def test_an_arm_that_leaves_everything_out_is_stopped() -> None:
+    logic = {i: question for i, question in QUESTIONS.items() if question.tags["category"] == "logic"}
+    with pytest.raises(GuardStop, match="no training question is left"):
+        without_tagged(Material(logic, {}, {}, 0), arm("pre", leave_out={"category": "logic"}))

@@ -141,10 +141,12 @@ def _question(
     choices: tuple[str, ...] = (), end_s: float | None = None,
 ) -> QuestionRow:  # fmt: skip
     stem = performance.uri.removesuffix(".mp4")
+    from_card = performance.is_new_dish and kind.startswith("next_")
     return QuestionRow(
         id=f"{stem}-{kind}-{tag}", split=performance.split, kind=kind, text=text, choices=choices, answer=answer,
         answer_type=answer_type, uri=performance.uri, start_s=0.0,
         end_s=performance.duration_s if end_s is None else end_s, group=stem,
+        tags={"answered_by": "card"} if from_card else {},
     )  # fmt: skip
 
 

@@ -206,7 +206,9 @@ class FaithfulReply(Record):
     text: str
     """The whole reply; once it is another one, this row says nothing any more."""
     answer: str = ""
-    unusable: Literal["", "missing", "failed", "cut_off", "no_answer", "no_steps", "too_long", "unwritable"] = ""
+    unusable: Literal[
+        "", "missing", "failed", "cut_off", "no_answer", "by_name", "no_steps", "too_long", "unwritable"
+    ] = ""
     """Why nothing was perturbed; empty where something was. `no_steps`: it states an answer and nothing that could be
     perturbed before it; `unwritable`: the tokenizer cannot write the reply again."""
     steps: tuple[FaithfulStep, ...] = ()

@@ -368,7 +368,8 @@ class LessonTurn(Record):
 
     role: Literal["assistant", "tool"]
     text: str
-    """Of the student what it says with its calls, all of which is learned; of a tool its result, which never is."""
+    """Of the student what it says with its calls; of a tool its result, which is never learned."""
+    learned: bool = Field(default=True, exclude_if=lambda learned: learned)
 
 
 class Lesson(Record):

@@ -1,6 +1,7 @@
-"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|text`.
+"""Build the embedded students from nothing: `python scripts/build_tiny_students.py --student video|text|names`.
 
-What they are taught stands in tiny_video.py, tiny_cards.py and tiny_text.py: single skills, never how to combine them.
+What they are taught stands in tiny_video.py, tiny_cards.py, tiny_text.py and tiny_names.py: single skills, never how to
+combine them.
 Seeded; each takes 20 to 45 minutes on 2 cores and is written as bf16 safetensors with tokenizer and card.
 """
 
@@ -10,10 +11,11 @@ import json
 from pathlib import Path
 
 import torch
+from tiny_names import build_names_student
 from tiny_text import build_text_student
 from tiny_video import build_video_student
 
-STEPS = {"video": 1600, "text": 4000}
+STEPS = {"video": 1600, "text": 4000, "names": 4000}
 """Students and how many steps each is taught for."""
 
 
@@ -35,8 +37,8 @@ def main() -> None:
     out = options.out or Path(__file__).parents[1] / "aot" / "student" / "tiny" / options.student
     steps = options.steps or STEPS[options.student]
     torch.manual_seed(options.seed)
-    build = build_text_student if options.student == "text" else build_video_student
-    build(out, steps=steps, seed=options.seed, earlier=options.earlier)
+    builds = {"video": build_video_student, "text": build_text_student, "names": build_names_student}
+    builds[options.student](out, steps=steps, seed=options.seed, earlier=options.earlier)
     write_digest(out)
     print(json.dumps({path.name: path.stat().st_size for path in sorted(out.iterdir())}))
 

@@ -94,7 +94,7 @@ def _vocabulary_texts(seed: int, count: int) -> Iterator[str]:
             yield "\n".join([*family.solve(state, "fine", phrasing), *family.solve(state, "coarse", phrasing)])
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(*more_words: str) -> PreTrainedTokenizerFast:
     """One token for each word, mark and digit, each with and without a space before it; text comes back as it was."""
     suffixes = [text for mode, text in MODE_SUFFIX.items() if mode != "tools"]
     prompts = [*suffixes, *(MODE_LINES[mode] for mode in THOUGHT_MODES), WORK_OUT, REPEAT, "Answer"]
@@ -103,7 +103,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     pieces = [*words, *MARKS, *"0123456789"]
     vocab = ["<pad>", "<unk>", "<user>", "<assistant>", "<end>", "\n", SPACE, *pieces, *(SPACE + p for p in pieces)]
     new_words = [word for word in CALL_WORDS if word not in words]
-    vocab += [*CALL_MARKS, *new_words, *(SPACE + word for word in new_words)]
+    vocab += [*CALL_MARKS, *new_words, *(SPACE + word for word in new_words), *more_words]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocab)}, unk_token="<unk>"))
     # A tag takes no blank before it: a lone blank is a token that the model never learned to write.
     tokenizer.normalizer = normalizers.Sequence(

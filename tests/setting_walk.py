@@ -52,7 +52,7 @@ RUNS: dict[str, Raw] = {
     "maths, full only": text(train={"arms": [{"name": "a", "order": "post", "tuning": "full"}]}),
     "maths, answers only": text(train={"arms": [{"name": "a", "order": "answers_only"}]}),
     "maths, adaptive only": text(train={"arms": [{"name": "a", "order": "adaptive"}]}),
-    "maths, calls tools": text(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["calculator"]}]}),
+    "maths, calls tools": text(train={"arms": [{"name": "a", "order": "tool_use", "tools": ["named_calculator"]}]}),
     "maths, own chains": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "self"}),
     "maths, on policy": text("toy_math", "procedural", {"name": "b", "order": "pre", "chains": "on_policy"}),
     "maths, judged by a server on policy": text(

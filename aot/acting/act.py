@@ -92,7 +92,7 @@ class Actor:
         """Ids of what is said to a reply; None where its plan has ended."""
         renderer = self.student.renderer
         text = renderer.decode(reply[:-1] if is_whole else reply)
-        answer = answer_of(text, style=renderer.think_style, mode=MODE)
+        answer = answer_of(plan.valued(text), style=renderer.think_style, mode=MODE)
         plain = plain_reply(text) if renderer.think_style != "none" else text
         texts = plan.hear(plain, answer=answer, is_whole=is_whole)
         if texts is None:

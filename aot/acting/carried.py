@@ -19,7 +19,7 @@ from aot.served_records import PlanBudget, ServedTool, StudentContract, ToolNeed
 from aot.teacher.bench import Bench, Budget
 from aot.teacher.tools.base import AnyTool
 from aot.teacher.tools.book import RecipeBook, read_cards
-from aot.teacher.tools.calculator import CALCULATOR
+from aot.teacher.tools.calculator import CALCULATORS
 from aot.teacher.tools.look_up_recipe import recipe_tool
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ TEXT_BUDGET = Budget(max_calls=16, time_limit_s=60.0, max_turns=17)
 BOOK = RunFolder(Path()).book.name
 """Of the file with the cards, in an export as in a run."""
 _EMPTY = RecipeBook(())
-_NEEDS: dict[str, ToolNeed] = {CALCULATOR.name: "", recipe_tool(_EMPTY).name: "recipe_book"}
+_NEEDS: dict[str, ToolNeed] = {**dict.fromkeys(CALCULATORS, ""), recipe_tool(_EMPTY).name: "recipe_book"}
 """The tools that can go along, with what else they need."""
 
 
@@ -155,7 +155,8 @@ def tools_told(tools: Sequence[ServedTool], cards: Sequence[RecipeCard]) -> str:
 
 
 def _tools(book: RecipeBook) -> dict[str, AnyTool]:
-    return {tool.name: tool for tool in (CALCULATOR, recipe_tool(book))}
+    looked_up = recipe_tool(book)
+    return {**CALCULATORS, looked_up.name: looked_up}
 
 
 def _counted(cards: Sequence[RecipeCard]) -> str:

@@ -16,6 +16,7 @@ from aot.config import FilterConfig
 from aot.display import storable
 from aot.filtering.evidence import unproven_claims
 from aot.filtering.subject import Subject
+from aot.rationales.named import NAMED_CALCULATOR_NAME, values_of, with_values
 from aot.rationales.notation import CITATION
 from aot.records import Question, Step, ToolCall, Trace, TraceError, Turn
 from aot.student.rows.prompts import MAX_RESULT_CHARS, OPENED, RESULT_OPENED, read_calls, result_text
@@ -84,7 +85,8 @@ class StudentPlan:
             is_whole: whether it came to its end.
         """
         said, written = read_calls(storable(text))
-        self.texts.append(_linked(said) if written else said)
+        valued = self.valued(said)
+        self.texts.append(_linked(valued) if written else valued)
         self.work.said.turns.append(Turn(role="assistant", purpose="solve", text=said, calls=_stored(written)))
         if RESULT_OPENED in said:
             self.note("wrote_result")
@@ -100,6 +102,12 @@ class StudentPlan:
         if _ANSWER.search(said) and not self._has_result:
             self.note("answered_before_looking")
         return self._carry_out(calls)
+
+    def valued(self, text: str) -> str:
+        """What it said with numbers in place of their names, where its calculator takes names."""
+        if NAMED_CALCULATOR_NAME not in self.tools:
+            return text
+        return with_values(text, values_of(self.question.text, self.work.steps))
 
     def fail(self, reason: Reason, message: str, *, boundary: str = "parse") -> None:
         """End the plan without an answer."""

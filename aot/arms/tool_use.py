@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from aot.arms.by_name import by_name
 from aot.arms.lessons import Material, shared_chains, whole_rationale
 from aot.config import ToolArm
 from aot.errors import ConfigError, GuardStop
@@ -19,7 +20,7 @@ from aot.records import Lesson, LessonTurn, Question, Refusal, Step, Trace
 from aot.run_records import OfferedTool
 from aot.student.rows.prompts import call_text, result_text
 from aot.teacher.tools.base import AnyTool, openai_schema
-from aot.teacher.tools.calculator import CALCULATOR
+from aot.teacher.tools.calculator import CALCULATORS, NAMED_CALCULATOR
 
 _HEADING = re.compile(r"(Identify|Gather|Combine|Answer): ?")
 _FINAL = ("Combine", "Answer")
@@ -44,7 +45,8 @@ def tool_lessons(material: Material, arm: ToolArm, *, seed: int) -> ToolLessons:
     lessons: list[Lesson] = []
     refused: list[Refusal] = []
     for question_id, trace in shared_chains(material, arm, seed=seed).items():
-        lesson = talk_lesson(material.questions[question_id], trace, arm.tools)
+        question = material.questions[question_id]
+        lesson = talk_lesson(question, trace, arm.tools, repeated=arm.repeated_calls)
         if lesson.turns or arm.without_calls == "learn":
             lessons.append(lesson)
         else:
@@ -69,7 +71,7 @@ def offered_tools(names: Sequence[str]) -> list[OfferedTool]:
     Raises:
         ConfigError: a student cannot call one of them.
     """
-    tools: dict[str, AnyTool] = {CALCULATOR.name: CALCULATOR}
+    tools: dict[str, AnyTool] = {**CALCULATORS}
     if not tools.keys() >= set(names):
         from aot.teacher.tools.book import RecipeBook  # here, because text needs none of the video packages
         from aot.teacher.tools.look_up_recipe import recipe_tool
@@ -85,8 +87,10 @@ def offered_tools(names: Sequence[str]) -> list[OfferedTool]:
     return [OfferedTool.model_validate(schema) for schema in made]
 
 
-def talk_lesson(question: Question, trace: Trace, tools: Sequence[str]) -> Lesson:
+def talk_lesson(question: Question, trace: Trace, tools: Sequence[str], *, repeated: float = 0.0) -> Lesson:
     """A chain as a talk in which the student itself makes the calls to `tools` that the chain rests on."""
+    if NAMED_CALCULATOR.name in tools:
+        trace = by_name(question, trace, repeated=repeated)
     calls = [step for step in trace.steps if _is_offered(step, trace, tools)]
     rationale, said = whole_rationale(trace), "".join(step.text for step in trace.steps)
     if said and rationale.startswith(said):
@@ -97,7 +101,8 @@ def talk_lesson(question: Question, trace: Trace, tools: Sequence[str]) -> Lesso
     for text, step in zip(said_before, calls, strict=True):
         assert step.call
         call = call_text(step.call.tool, step.call.arguments)
-        turns.append(LessonTurn(role="assistant", text=f"{text}{call}"))
+        is_repeated = not text and bool(turns) and turns[-2].text.endswith(call)
+        turns.append(LessonTurn(role="assistant", text=f"{text}{call}", learned=not is_repeated))
         turns.append(LessonTurn(role="tool", text=result_text(step)[0]))
     shown = question.media is not None
     return Lesson(question_id=question.id, mode="tools", with_frames=shown, rationale=last, turns=tuple(turns))

@@ -80,7 +80,7 @@ class VideoRun(AnyRun):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems: list[str] = []
-        if self.student.base == "tiny-text":
+        if self.student.base in ("tiny-text", "tiny-names"):
             takes = "a video run takes tiny-video or a model folder"
             problems.append(_unfit("student.base", self.student.base, self.data, takes))
         _refuse([*problems, *_misfits(self)])
@@ -111,7 +111,7 @@ class TextRun(AnyRun):
             takes = "a text run takes procedural (for toy_math), given (for other data) or chat"
             problems.append(_unfit("teacher.planner", self.teacher.planner, self.data, takes))
         if self.student.base == "tiny-video":
-            takes = "a text run takes tiny-text or a model folder"
+            takes = "a text run takes tiny-text, tiny-names or a model folder"
             problems.append(_unfit("student.base", self.student.base, self.data, takes))
         takes = "a text run takes answers_only, pre, post, adaptive or tool_use"
         for arm in self.train.arms:

@@ -12,7 +12,7 @@ from aot.config.chat import ServerSection
 from aot.config.teaching import ChainSteps
 from aot.records import PromptMode
 
-EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text"}
+EMBEDDED_STUDENTS = {"tiny-video": "tiny/video", "tiny-text": "tiny/text", "tiny-names": "tiny/names"}
 """Values of `student.base` that are names, not folders; with the folder of each inside aot/student."""
 
 
@@ -25,8 +25,9 @@ class StudentConfig(Section):
     """The model that learns."""
 
     base: PathText = "tiny-video"
-    """`tiny-video` or `tiny-text`, which are embedded, or the folder of a transformers model: an image-text one with
-    its processor, or for text a causal language model with its tokenizer (docs/students.md lists types)."""
+    """`tiny-video`, `tiny-text` or `tiny-names` (the text student that knows numbers by name), which are embedded, or
+    the folder of a transformers model: an image-text one with its processor, or for text a causal language model with
+    its tokenizer (docs/students.md lists types)."""
     hub: HubModel | None = None
     """Where `aot prefetch` gets the folder `base` from."""
     num_frames: int = Field(default=8, ge=1, le=10_000)
@@ -235,12 +236,15 @@ class ToolArm(UsualArm):
     order: Literal["tool_use"]
     tools: tuple[ToolName, ...] = Field(min_length=1, max_length=16)
     """Those of the teacher's that the student may call, such as look_up_recipe; what its other tools gave the student
-    learns to say by itself."""
+    learns to say by itself. `named_calculator` is the calculator with names in place of numbers."""
     without_calls: Literal["refuse", "learn"] = "refuse"
     """A chain without any such call: counted as `no_call` and not learned, or learned as an answer without calls."""
     names: Names = "spans"
     """How its chains about clips say what was seen: as the teacher does, each step with its span; or, if the calls of a
     chain rest on that, in `frames`: the time and the step of each frame that the student is shown."""
+    repeated_calls: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the calls of named_calculator that come twice in lessons; the second is not learned, and is there so
+    that how many calls there were does not tell how many are to come."""
     chain_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the questions with a chain that are used."""
     chains: ClassVar[Chains] = "kept"

@@ -5,7 +5,7 @@ from aot.config import TextRun, VideoRun
 from aot.files.run_folder import RunFolder
 from aot.pipeline.doors import Tools
 from aot.teacher.bench import Bench, switched_off
-from aot.teacher.tools.calculator import CALCULATOR
+from aot.teacher.tools.calculator import CALCULATORS
 
 
 def video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) -> Bench:
@@ -40,6 +40,5 @@ def video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) -> 
 
 def text_bench(config: TextRun, tools: Tools) -> Bench:
     """The tools that worked on the chains of a run of text."""
-    every = {CALCULATOR.name: CALCULATOR}
-    offered = switched_off(every) if tools == "none" else every
+    offered = switched_off(CALCULATORS) if tools == "none" else CALCULATORS
     return Bench(tools=offered, budget=TEXT_BUDGET, config_digest=config.digest())

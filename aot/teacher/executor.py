@@ -117,7 +117,7 @@ class Work:
             waits: whether plans go on turn by turn with others, so that only the time of its own calls is its own.
         """
         self._question, self._hands, self._name, self._candidate = question, hands, name, candidate
-        self.context = replace(context, question_id=question.id)
+        self.context = replace(context, question_id=question.id, question_text=question.text)
         self.said = said or Transcript()
         self._started_s, self._waits = time.perf_counter(), waits
         self._done: list[_Done] = []
@@ -152,10 +152,11 @@ class Work:
         if self._seconds() > budget.time_limit_s:
             words = f"no answer within {budget.time_limit_s:.0f} s; raise teacher.time_limit_s"
             raise OverBudgetError("too_slow", words)
+        context = replace(self.context, steps=self.steps)
         if len(action.calls) == 1:  # in this very thread: one call is the rule
-            self._done.append(call_tool(action.calls[0], self.context, self._hands, index=before + 1))
+            self._done.append(call_tool(action.calls[0], context, self._hands, index=before + 1))
         else:
-            self._done += _at_once(action.calls, self.context, self._hands, first=before + 1)
+            self._done += _at_once(action.calls, context, self._hands, first=before + 1)
         return self.steps[before:]
 
     def trace(
@@ -215,7 +216,7 @@ def call_tool(call: ToolCall | BadCall, context: ToolContext, hands: Hands, *, i
         step = _failed(ToolCall(tool=call.tool), call.problem, index=index)
         return _Done(step.model_copy(update={"text": call.written}), was_cached=False)
     started_s = time.perf_counter()
-    was_cached, context = False, replace(context, reply_keys=[])
+    was_cached, context = False, replace(context, reply_keys=[], index=index)
     try:
         step, was_cached = _called(call, context, hands, index=index)
     except ValidationError as error:

@@ -174,6 +174,9 @@ _CONDITIONS: dict[str, Reader] = {
     "train.arms.chains train.arms.chain_share": Reader(
         "arms that learn from chains (order: both with rationale_weight: 0 does not)",
         lambda run, arm: arm.needs_chains),
+    "train.arms.repeated_calls": Reader(
+        "arms with named_calculator among their tools",
+        lambda run, arm: "named_calculator" in arm.tools),
     "train.arms.parts": Reader(
         "arms that learn rationales in order: both or pre",
         lambda run, arm: arm.learns_rationales and arm.order != "post"),

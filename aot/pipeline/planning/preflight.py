@@ -45,7 +45,7 @@ THREE_WAYS = (
     "model behind a server (aot init real DIR), or a card of colours and shapes (teacher.appearance): "
     "docs/own_clips.md"
 )
-REAL = {"tiny-text": "Qwen3-0.6B", "tiny-video": "SmolVLM2-2.2B-Instruct"}
+REAL = {"tiny-text": "Qwen3-0.6B", "tiny-names": "Qwen3-0.6B", "tiny-video": "SmolVLM2-2.2B-Instruct"}
 """A small real model that takes the place of an embedded one."""
 MOST_ASKED = 2000
 """Questions that are looked at, so that a large data set does not hold up a dry run."""

@@ -22,6 +22,7 @@ from aot.faults.perturb import (
 from aot.faults.plant import rng_of
 from aot.pipeline.student.talks import RESULT, Case, Stored, result_pieces
 from aot.rationales.arithmetic import read_amount
+from aot.rationales.named import NAME
 from aot.rationales.notation import ANSWER_MARK, format_span, parse_span
 from aot.rationales.wording import phrase_key
 from aot.records import LessonTurn, PromptMode, Question
@@ -70,6 +71,8 @@ class Asked:
             return reply.model_copy(update={"unusable": "cut_off"})
         if not reply.answer or ANSWER_MARK not in stored.text:
             return reply.model_copy(update={"unusable": "no_answer"})
+        if NAME.fullmatch(stored.text.rpartition(ANSWER_MARK)[2].strip()):  # the answer follows whatever it stands for
+            return reply.model_copy(update={"unusable": "by_name"})
         start = stored.text.find("\n") + 1 if self.mode == "adaptive" else 0
         pieces = [*result_pieces(stored.turns), *pieces_of(stored.text, start=start)]
         made = [self._perturbed(stored, piece, question, reply.answer, at) for at, piece in enumerate(pieces)]

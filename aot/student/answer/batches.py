@@ -15,7 +15,7 @@ from aot.student.model.loading import Student
 from aot.student.rows.examples import encode_row
 from aot.student.rows.frames import ChosenFrames, FramePixels, FrameSource, Tensors, shown_frames
 from aot.student.rows.packing import EncodedRow
-from aot.student.rows.prompts import Mode
+from aot.student.rows.prompts import Mode, with_names
 from aot.student.rows.tokens import Renderer
 
 BATCHES_PER_WINDOW = 16
@@ -59,7 +59,7 @@ def prompt_items(
 
     Without a store no frames are shown. `given` tells how many tokens are put behind the prompt of a question.
     """
-    for question in questions:
+    for question in (with_names(one, mode, student.renderer.offered) for one in questions):
         try:
             frames = shown_frames(store, question, shown=with_frames, num_frames=student.config.num_frames)
             row = encode_row(student.renderer, question, frames, mode=mode)

@@ -119,8 +119,8 @@ def load_student(
     """The student `base`, and if `adapter` is given with what the arm in that folder learned.
 
     Args:
-        base: `tiny-video`, `tiny-text`, the folder of a transformers image-text or causal language model, or a name on
-            the model hub.
+        base: `tiny-video`, `tiny-text`, `tiny-names`, the folder of a transformers image-text or causal language model,
+            or a name on the model hub.
         adapter: folder of a trained arm; adapters are merged in, weights of full fine-tuning replace those of the base.
         config: dtype, device and the tags around rationales.
         date: the day that the chat template is told; empty takes that of the adapter, or the fixed one.

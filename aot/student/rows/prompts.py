@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from aot.chat.messages import ImagePart, Message, TextPart, WrittenCall, message
+from aot.rationales.named import NAMED_CALCULATOR_NAME, marked
 from aot.rationales.notation import format_time
 from aot.records import JsonDict, PromptMode, Question, Step, ThoughtMode
 
@@ -54,6 +55,13 @@ def asked_text(question: Question, mode: Mode) -> str:
     """What the user says: the question, its choices, and how to answer."""
     choices = [f"Choices: {'; '.join(question.shown_choices)}."] if question.choices else []
     return " ".join([question.text, *choices, MODE_SUFFIX[mode]])
+
+
+def with_names(question: Question, mode: Mode, tools: Sequence[JsonDict], *, first: int = 1) -> Question:
+    """The question with its numbers marked by name, the `first` first, where one of the offered tools takes names."""
+    if mode != "tools" or all(tool["function"]["name"] != NAMED_CALCULATOR_NAME for tool in tools):
+        return question
+    return question.model_copy(update={"text": marked(question.text, first=first)})
 
 
 def has_tool_form(template: str) -> bool:

@@ -66,8 +66,13 @@ def _turns(lesson: Lesson, renderer: Renderer) -> tuple[tuple[int, ...], tuple[S
     """Ids and spans of the turns before the last reply of a lesson."""
     ids: tuple[int, ...] = ()
     spans: tuple[Span, ...] = ()
+    said = iter(turn for turn in lesson.turns if turn.role == "assistant")
     for text, new in turn_ids(lesson.turns, renderer):
-        ids, spans = ids + new, spans + (_all("result", new) if text is None else _turn_spans(text, renderer))
+        ids += new
+        if text is None:
+            spans += _all("result", new)
+        else:
+            spans += _turn_spans(text, renderer) if next(said).learned else _all("given", new)
     return ids, spans
 
 

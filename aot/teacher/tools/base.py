@@ -15,7 +15,7 @@ from pydantic import Field
 
 from aot.errors import ToolError
 from aot.rationales.calls import ToolArguments, ToolPart, ToolResult
-from aot.records import Finding, JsonDict, Record, TimeSpan
+from aot.records import Finding, JsonDict, Record, Step, TimeSpan
 from aot.run_records import ChatUsage
 from aot.teacher.tools.clipview import ClipView
 from aot.teacher.tools.pixels.looks import Sight
@@ -88,6 +88,11 @@ class ToolContext:
     """Of one call: where the chat replies that it rests on are stored."""
     question_id: str = ""
     """Of the question that is asked: some cards of a book lie beside one question only."""
+    question_text: str = ""
+    steps: tuple[Step, ...] = ()
+    """Finished in earlier turns of the plan."""
+    index: int = 0
+    """Of the step that the call becomes."""
 
     @property
     def clip(self) -> ClipView:

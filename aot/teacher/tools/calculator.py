@@ -1,6 +1,13 @@
-"""Tool `calculator`: works an expression out exactly; it sees no clip and runs nothing (aot.rationales.calls)."""
+"""Tools `calculator` and `named_calculator`: work an expression out exactly; they see no clip and run nothing."""
 
 from aot.rationales.calls import CALCULATOR_NAME, CalculatorArguments, CalculatorResult, calculate
+from aot.rationales.named import (
+    NAMED_CALCULATOR_NAME,
+    NamedArguments,
+    NamedResult,
+    calculate_named,
+    values_of,
+)
 from aot.teacher.tools.base import Tool, ToolContext
 
 
@@ -17,3 +24,21 @@ CALCULATOR = Tool(
     run=_run,
     source="arithmetic",
 )
+
+
+def _run_named(arguments: NamedArguments, context: ToolContext) -> NamedResult:
+    values = values_of(context.question_text, context.steps)
+    return calculate_named(arguments, values=values, name=f"[{context.index}]")
+
+
+NAMED_CALCULATOR = Tool(
+    name=NAMED_CALCULATOR_NAME,
+    version="1",
+    description="Work an expression out exactly, with names for the numbers of the question and for earlier results.",
+    Arguments=NamedArguments,
+    Result=NamedResult,
+    run=_run_named,
+    source="arithmetic",
+)
+CALCULATORS = {tool.name: tool for tool in (CALCULATOR, NAMED_CALCULATOR)}
+"""By name."""

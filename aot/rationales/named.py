@@ -1,0 +1,112 @@
+"""Numbers by name: those of a question are marked, `#1=12`, and `[2]` is what the second call came to.
+
+Who names numbers copies no digits, so a chain says the same about long numbers as about short ones. That marks help a
+model to go on from one to the next in longer problems, if they begin anywhere in training, is from arXiv 2310.16028
+(index hints); names that stand for results to come, from arXiv 2305.18323.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from pydantic import Field
+
+from aot.errors import ToolError
+from aot.rationales.arithmetic.tokens import Token, amount_of, is_number, tokens_of
+from aot.rationales.calls import CalculatorArguments, CalculatorResult, ToolArguments, calculate
+from aot.records import Step
+from aot.seeds import hashed
+
+NAMED_CALCULATOR_NAME = "named_calculator"
+MOST_MARKS = 99
+"""Later numbers of a question are not marked."""
+LATEST_FIRST = 5
+"""In lessons, names begin at one of 1 to this, so that names of longer problems are learned too."""
+NAME = re.compile(r"#\d{1,3}(?![\d=])|\[\d{1,3}\]")
+_MARK = re.compile(r"(#\d{1,3})=(\d{1,2}:[0-5]\d(?!\d)|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)")
+_SIMPLE = re.compile(r"[\d.,]+|\d{1,2}:\d\d")
+
+
+class NamedArguments(ToolArguments):
+    """What to work out."""
+
+    expression: str = Field(
+        min_length=1,
+        description="Names with + - * / and parentheses: #1 is the number so marked in the question, [2] the result "
+        "of the second call; such as (#1 + [2]) / 2.",
+    )
+
+
+class NamedResult(CalculatorResult):
+    """What an expression comes to, and the name by which a later call takes it up."""
+
+    name: str
+    """Such as [2]."""
+
+
+def calculate_named(arguments: NamedArguments, *, values: Mapping[str, str], name: str) -> NamedResult:
+    """The exact value of an expression whose names stand for `values`; plain numbers may stand in it, too.
+
+    Raises:
+        ToolError: a name stands for nothing, or as for `calculate`.
+    """
+    unknown = [name for name in NAME.findall(arguments.expression) if name not in values]
+    if unknown:
+        raise ToolError(f"{unknown[0]} stands for no number; those that do are {', '.join(values) or 'none'}")
+    result = calculate(CalculatorArguments(expression=with_values(arguments.expression, values, as_part=True)))
+    return NamedResult(value=result.value, about=result.about, name=name)
+
+
+def marked(text: str, *, first: int = 1) -> str:
+    """A question whose numbers and times are marked by name.
+
+    >>> marked("What is 12 + 7 at 9:40?")
+    'What is #1=12 + #2=7 at #3=9:40?'
+    """
+    pieces, end = [], 0
+    for number, token in enumerate(_numbers(text)[:MOST_MARKS], start=first):
+        pieces += [text[end : token.start], f"#{number}={token.text}"]
+        end = token.end
+    return "".join([*pieces, text[end:]])
+
+
+def marks_in(text: str) -> dict[str, str]:
+    """The names in a marked question, each with its number as it is written."""
+    return dict(_MARK.findall(text))
+
+
+def values_of(question_text: str, steps: Iterable[Step]) -> dict[str, str]:
+    """What each name stands for, in a marked question and behind some calls."""
+    values = marks_in(question_text)
+    for step in steps:
+        value = (step.result or {}).get("value")
+        if step.status == "ok" and isinstance(value, str):
+            values[f"[{step.index}]"] = value
+    return values
+
+
+def with_values(text: str, values: Mapping[str, str], *, as_part: bool = False) -> str:
+    """A text with values in place of their names; `as_part` of an expression, where a fraction needs parentheses.
+
+    >>> with_values("#1 + [1] = ", {"#1": "12", "[1]": "10/3"}, as_part=True)
+    '12 + (10/3) = '
+    """
+
+    def value(mark: re.Match[str]) -> str:
+        number = values.get(mark[0], mark[0])
+        return f"({number})" if as_part and not _SIMPLE.fullmatch(number) else number
+
+    return NAME.sub(value, text)
+
+
+def first_name(question_id: str) -> int:
+    """Where the names of a lesson about a question begin."""
+    return 1 + hashed(0, question_id, "first name") % LATEST_FIRST
+
+
+def _numbers(text: str) -> list[Token]:
+    """The tokens of a text that are numbers or times, and no part of a word or of a name."""
+    return [
+        token
+        for token in tokens_of(text)
+        if is_number(token) and amount_of(token) and not re.match(r"[\w#]", text[max(0, token.start - 1) : token.start])
+    ]

@@ -12,7 +12,7 @@ from pydantic import Field
 from aot.records import Interval, JsonDict, MetricRow, PromptMode, Question, Record
 from aot.run_records import FileEntry
 
-CONTRACT_VERSION = "1.1"
+CONTRACT_VERSION = "1.2"
 """Of the contract, as major.minor: the major number is raised when an old reader would go wrong."""
 
 AskMode = PromptMode | Literal["decide"]

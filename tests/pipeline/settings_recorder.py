@@ -12,7 +12,7 @@ from pathlib import Path
 from aot import cli
 from aot.config import RunConfig, Section, read_settings
 
-FOR_OTHERS = ("steps_of", "chat_jobs", "chat_for", "teacher_chats", "recipes")
+FOR_OTHERS = ("kinds_under_review", "steps_of", "chat_jobs", "chat_for", "teacher_chats", "recipes")
 """Functions of aot.config that read for whoever calls them."""
 SECTIONS = {"chat", "vision_chat", "judge_chat", "faults"}
 """No values, though they may be None."""

@@ -97,6 +97,8 @@ def test_every_misspelt_key_is_refused_with_the_right_suggestion() -> None:
 def each_key_misspelt(node: Any) -> Iterator[tuple[str, Any]]:
     """Every key of some YAML, and that YAML with the key's second letter left out."""
     for place, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if place == "leave_out":  # its keys are tags of the data
+            continue
         if isinstance(node, dict):
             yield place, {key[:1] + key[2:] if key == place else key: value for key, value in node.items()}
         for key, changed in each_key_misspelt(child):

@@ -49,6 +49,8 @@ BY_OTHER_MEANS = {
     ),
     "data.book": "aot.config.data.ClipData.recipes",
     "filter.judge": "aot.config.chat_jobs",
+    "serving.review": "aot.config.serving.ServingConfig.kinds_under_review",
+    "serving.review_kinds": "as above",
     "train.epochs": "aot.config.run.AnyRun.steps_of",
     "teacher.tools.ask": "aot.teacher.tools.registry asks ToolsConfig.behind",
     "teacher.tools.caption": "as above",

@@ -73,23 +73,21 @@ def without_tagged(material: Material, arm: ArmConfig) -> Material:
     Raises:
         GuardStop: no question has one of these tags, or no question is left.
     """
-    questions, tags = material.questions, arm.leave_out.items()
-    unused = [
-        f"{name}: {value}"
-        for name, value in tags
-        if all((name, value) not in q.tags.items() for q in questions.values())
-    ]
-    left = {i for i, question in questions.items() if not tags & question.tags.items()}
-    if unused or (questions and not left):
-        there = sorted({f"{name}: {value}" for question in questions.values() for name, value in question.tags.items()})
+    wanted = arm.leave_out.items()
+    tags = {i: {(name, str(value)) for name, value in one.tags.items()} for i, one in material.questions.items()}
+    there = set().union(*tags.values())
+    left = {i for i, its in tags.items() if not wanted & its}
+    unused = [f"{name}: {value}" for name, value in wanted - there]
+    if unused or (tags and not left):
         problem = f"no training question is tagged {', '.join(unused)}" if unused else "no training question is left"
+        listed = [f"{name}: {value}" for name, value in sorted(there)]
         raise GuardStop(
             f"arm {arm.name} has leave_out, and {problem}; it was not trained. Tags of training questions: "
-            f"{', '.join(there[:20]) or 'none'}"
+            f"{', '.join(listed[:20]) or 'none'}"
         )
     return replace(
         material,
-        questions={i: row for i, row in questions.items() if i in left},
+        questions={i: row for i, row in material.questions.items() if i in left},
         samples={i: row for i, row in material.samples.items() if i in left},
         chains={i: row for i, row in material.chains.items() if i in left},
         kept={i: row for i, row in material.kept.items() if i in left},

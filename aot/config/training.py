@@ -124,7 +124,7 @@ class AnyArm(Section):
     granularity: ChainSteps | None = None
     """How small the steps of its chains are, where the teacher writes coarse and fine ones; None means
     teacher.granularity."""
-    leave_out: dict[str, str | int] = Field(default_factory=dict)
+    leave_out: dict[str, str] = Field(default_factory=dict)
     """Training questions with one of these tags are none of its own, such as `answered_by: card`: the next step of a
     dish that only a recipe card tells, which is a guess for whoever has no card."""
     seed: Seed = 0

@@ -211,6 +211,7 @@ def _needs_letters(question: Question, right: int) -> bool:
 def _to_question(row: QuestionRow, *, dataset: str, answer_index: int | None = None) -> Question:
     fields = asdict(row)
     del fields["ends_loosely"]
+    fields["tags"] = dict(row.tags)
     media = MediaRef(uri=fields.pop("uri"), start_s=fields.pop("start_s"), end_s=fields.pop("end_s"))
     return Question.model_validate({**fields, "dataset": dataset, "media": media, "answer_index": answer_index})
 

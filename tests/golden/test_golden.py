@@ -342,6 +342,6 @@ def test_the_committed_golden_files_hold_every_kind_of_result(name: str, arms: i
 def test_ci_makes_both_tiny_runs_under_the_pins_and_compares_them() -> None:
     lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
     pinned = lines.index("source tests/golden/pins.env")
-    assert all(lines.index(line) > pinned for line in lines if line.startswith("bash scripts/distill_"))
-    checks = [line.partition("scripts/")[2] for line in lines[-2:]]
-    assert checks[0] == "golden.py check runs/toy_kitchen_tiny runs/tiny_math_tiny"
+    jobs = [line for line in lines if "bash scripts/distill_" in line]
+    assert len(jobs) == 4 and all(lines.index(line) > pinned and line.startswith("pinned ") for line in jobs)
+    assert lines[-1] == 'pinned "$python" scripts/golden.py check runs/toy_kitchen_tiny runs/tiny_math_tiny'

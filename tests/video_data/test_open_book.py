@@ -93,7 +93,7 @@ def test_what_comes_next_in_a_new_dish_stands_on_its_own_card_alone() -> None:
     dishes = {a.uri: a for a in data.annotations if a.uri.startswith("train_new_")}
     asked_next = [q for q in data.questions if q.uri in dishes and q.kind.startswith("next_")]
     tagged = {q.id for q in data.questions if q.tags}
-    assert tagged == {q.id for q in asked_next} and all(q.tags == {"answered_by": "card"} for q in asked_next)
+    assert tagged == {q.id for q in asked_next} and all(q.tags == (("answered_by", "card"),) for q in asked_next)
     assert len(dishes) == 20 and len(asked_next) > 40 and {q.split for q in asked_next} == {"train"}
     for question in asked_next:
         done = [s.label for s in dishes[question.uri].segments if s.start_s < (question.end_s or 0.0)]

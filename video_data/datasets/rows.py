@@ -3,9 +3,9 @@
 Times are seconds from the start of the clip, boxes pixels of the true frame.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,7 +68,7 @@ class QuestionRow:
     """The data's authors let windows run past the end of a clip; there they are cut, not refused."""
     answer_index: int | None = None
     """Place of the right option, counted from 0, in a benchmark, where two options may have the same text."""
-    tags: Mapping[str, str | int] = field(default_factory=dict)
+    tags: tuple[tuple[str, str], ...] = ()
     """What an arm may leave out, or results are grouped by."""
     steps_before: int | None = None
     """Of a question about the next of the annotated steps: so many of them, by start, come before the asked one."""

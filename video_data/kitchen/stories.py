@@ -146,7 +146,7 @@ def _question(
         id=f"{stem}-{kind}-{tag}", split=performance.split, kind=kind, text=text, choices=choices, answer=answer,
         answer_type=answer_type, uri=performance.uri, start_s=0.0,
         end_s=performance.duration_s if end_s is None else end_s, group=stem,
-        tags={"answered_by": "card"} if from_card else {},
+        tags=(("answered_by", "card"),) if from_card else (),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ FOR = {
     "text": "some text data sets and kinds of answers", "report": "the report and frames as files",
     "ray": "generation on Ray", "serving": "`aot serve`", "quant": "exports in fewer bits",
     "deepspeed": "training with ZeRO", "vision": "processors of some video models",
-    "validate": "official checks of what `aot publish` writes",
+    "review": "agreement of people who review", "validate": "official checks of what `aot publish` writes",
 }  # fmt: skip
 """What needs an extra."""
 CLIP = (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aot.errors import CheckpointError
+from aot.served_records import CONTRACT_VERSION
 from aot.serving.contract import contract_schema, publish_contract, read_contract
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "student_contract.schema.json"
@@ -77,12 +78,12 @@ def test_a_newer_minor_version_may_say_more_in_every_record(folder: Path) -> Non
     assert contract.calibration and contract.calibration.temperature("sum") == 2.0
     assert [one.counts for one in contract.calibration.watches[0].features] == [(1,), (2,)]
     written = publish_contract(folder, contract)
-    assert read_contract(folder) == written and written.version == "1.1"  # as much as it says now
+    assert read_contract(folder) == written and written.version == CONTRACT_VERSION  # as much as it says now
 
 
 @pytest.mark.parametrize("place", ["later", "frames", "latency", "proof", "calibration"])
 def test_an_unknown_field_of_a_version_that_is_known_is_refused(place: str, folder: Path) -> None:
-    rewrite(folder, version="1.1", **{place: NESTED.get(place, 1)})
+    rewrite(folder, version=CONTRACT_VERSION, **{place: NESTED.get(place, 1)})
     with pytest.raises(CheckpointError, match=r"Extra inputs are not permitted at \(.*'later'"):
         read_contract(folder)
 

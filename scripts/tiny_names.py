@@ -6,7 +6,6 @@ student of its own because what it unlearns on the way shows in direct answers.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,13 @@ from tiny_text import (
     USE_TOOLS,
     build_tokenizer,
     direct_score,
+    exact_share,
     lessons_with_calls,
     teach,
 )
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aot.arms.by_name import MOST_NAME
 from aot.rationales.named import NAMED_CALCULATOR_NAME, NamedResult
 from aot.student.rows.prompts import RESULT_CLOSED, RESULT_OPENED, call_text
 from text_cot.families.totals import GAINS, LEGS, LOSSES, MINUTES, clock
@@ -32,8 +33,6 @@ from text_cot.families.totals import GAINS, LEGS, LOSSES, MINUTES, clock
 WORDS = ("named",)
 GOES, LEARNING_RATE, NEW_ROWS = (800, 600), 1e-3, 64
 """Steps of each go, in which so many rows of each batch are new lessons."""
-MOST_NAME = 9
-"""The last name that lessons use."""
 NAMED_FAMILIES = {
     "sum": ("plus {n}", "minus {n}", "+ {n}", "- {n}", "Then plus {n}", "Then minus {n}", "Add {n}", "Take away {n}"),
     "story": ("{name} {verb} {n} {thing}.", "{name} has {n} {thing}.", "{name} {verb} {n}", "At first {n}."),
@@ -120,19 +119,7 @@ def reply_scores(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *,
     for prompt, reply in (name_lesson(rng) for _ in range(count)):
         kind = next(kind for start, kind in kinds.items() if prompt.startswith(start))
         rows.setdefault(kind, []).append((prompt, reply))
-    return {kind: _exact(model, tokenizer, of_kind) for kind, of_kind in rows.items()}
-
-
-@torch.inference_mode()
-def _exact(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, str]]) -> float:
-    right = 0
-    for start in range(0, len(rows), 50):
-        prompts = [f"<user>{prompt}<assistant>" for prompt, _ in rows[start : start + 50]]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
-        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)  # type: ignore[misc]
-        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        right += sum(one.strip() == reply.strip() for one, (_, reply) in zip(said, rows[start:], strict=False))
-    return right / len(rows)
+    return {kind: exact_share(model, tokenizer, of_kind) for kind, of_kind in rows.items()}
 
 
 def build_names_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None) -> None:

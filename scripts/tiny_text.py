@@ -298,19 +298,25 @@ def direct_score(
     return right / count
 
 
-@torch.inference_mode()
 def call_score(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, count: int) -> float:
     """Share of told expressions whose call is written exactly."""
     rng = default_rng([99, 4])
     lefts = [_fact(rng)[0] for _ in range(count)]
-    inputs = tokenizer(
-        [f"<user>{USE_TOOLS}: {left}<assistant>" for left in lefts], return_tensors="pt", padding=True,
-        return_token_type_ids=False,
-    )  # fmt: skip
-    output = model.generate(**inputs, max_new_tokens=40, do_sample=False)  # type: ignore[misc]
-    said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    wanted = [call_text(CALCULATOR_NAME, {"expression": left}) for left in lefts]
-    return sum(one == other for one, other in zip(said, wanted, strict=True)) / count
+    rows = [(f"{USE_TOOLS}: {left}", call_text(CALCULATOR_NAME, {"expression": left})) for left in lefts]
+    return exact_share(model, tokenizer, rows)
+
+
+@torch.inference_mode()
+def exact_share(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Sequence[tuple[str, str]]) -> float:
+    """Share of prompts that get exactly their reply, blanks around it apart."""
+    right = 0
+    for start in range(0, len(rows), 50):
+        prompts = [f"<user>{prompt}<assistant>" for prompt, _ in rows[start : start + 50]]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)  # type: ignore[misc]
+        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        right += sum(one.strip() == reply.strip() for one, (_, reply) in zip(said, rows[start:], strict=False))
+    return right / len(rows)
 
 
 def build_text_student(out: Path, *, steps: int, seed: int, earlier: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from aot.rationales.arithmetic import read_amount
 from aot.rationales.arithmetic.tokens import is_number, tokens_of
 from aot.rationales.calls import CALCULATOR_NAME
-from aot.rationales.named import NAMED_CALCULATOR_NAME, first_name, marked, marks_in
+from aot.rationales.named import NAMED_CALCULATOR_NAME, first_name, in_place, marked, marks_in
 from aot.records import Question, Step, Trace
 from aot.seeds import rng
 
@@ -57,7 +57,7 @@ class _Names:
         self._taken: set[str] = set()
 
     def repeated(self, step: Step, question_id: str, *, share: float) -> list[Step]:
-        """The call of a step again, never or a few times; its last result is the one that is taken up."""
+        """The call of a step again, never or a few times and with its index; its last result is then taken up."""
         steps: list[Step] = []
         for name in self._free_names():
             if rng(0, question_id, f"repeat {name}").random() >= share:
@@ -73,12 +73,7 @@ class _Names:
 
     def put_into(self, text: str, chosen: dict[str, str]) -> str:
         """The text with names for its numbers; `chosen` are those of one step, which keeps to them."""
-        pieces, end = [], 0
-        for token in tokens_of(text):
-            if is_number(token):
-                pieces += [text[end : token.start], self._name(token.text, chosen)]
-                end = token.end
-        return "".join([*pieces, text[end:]])
+        return in_place(text, filter(is_number, tokens_of(text)), lambda token: self._name(token.text, chosen))
 
     def _name(self, number: str, chosen: dict[str, str]) -> str:
         if number not in chosen:

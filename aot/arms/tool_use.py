@@ -98,12 +98,13 @@ def talk_lesson(question: Question, trace: Trace, tools: Sequence[str], *, repea
     else:
         said_before, last = _of_sentences(trace, calls, rationale)
     turns: list[LessonTurn] = []
+    made: set[int] = set()
     for text, step in zip(said_before, calls, strict=True):
         assert step.call
         call = call_text(step.call.tool, step.call.arguments)
-        is_repeated = not text and bool(turns) and turns[-2].text.endswith(call)
-        turns.append(LessonTurn(role="assistant", text=f"{text}{call}", learned=not is_repeated))
+        turns.append(LessonTurn(role="assistant", text=f"{text}{call}", learned=step.index not in made))
         turns.append(LessonTurn(role="tool", text=result_text(step)[0]))
+        made.add(step.index)  # a call that by_name repeats is still the same step
     shown = question.media is not None
     return Lesson(question_id=question.id, mode="tools", with_frames=shown, rationale=last, turns=tuple(turns))
 

@@ -182,11 +182,10 @@ def _require_chains(run: RunFolder, config: RunConfig, material: Material) -> No
             f"{why}, so {', '.join(in_need)} would have nothing to learn from; nothing was trained. Look at "
             f"{run.funnel}, or leave them out of train.arms in another run.dir with run.reuse={run.root}"
         )
-    for arm in config.train.arms:
-        if isinstance(arm, ToolArm):  # an arm that would learn no call ends the stage before any is trained
+    for arm in config.train.arms:  # one that would learn no call, or nothing, ends the stage before any is trained
+        of_arm = without_tagged(material, arm)
+        if isinstance(arm, ToolArm):
             offered_tools(arm.tools)
-            tool_lessons(without_tagged(material, arm), arm, seed=config.seed)
-        else:
-            without_tagged(material, arm)
+            tool_lessons(of_arm, arm, seed=config.seed)
     counts = len(material.questions), len(material.samples)
     log.info("training on %d questions, %d of them with a chain", *counts)

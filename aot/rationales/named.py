@@ -6,7 +6,7 @@ model to go on from one to the next in longer problems, if they begin anywhere i
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from pydantic import Field
 
@@ -62,9 +62,16 @@ def marked(text: str, *, first: int = 1) -> str:
     >>> marked("What is 12 + 7 at 9:40?")
     'What is #1=12 + #2=7 at #3=9:40?'
     """
+    tokens = _numbers(text)[:MOST_MARKS]
+    names = {token.start: f"#{number}" for number, token in enumerate(tokens, start=first)}
+    return in_place(text, tokens, lambda token: f"{names[token.start]}={token.text}")
+
+
+def in_place(text: str, tokens: Iterable[Token], said: Callable[[Token], str]) -> str:
+    """A text with something else said for some of its tokens, which come in their order."""
     pieces, end = [], 0
-    for number, token in enumerate(_numbers(text)[:MOST_MARKS], start=first):
-        pieces += [text[end : token.start], f"#{number}={token.text}"]
+    for token in tokens:
+        pieces += [text[end : token.start], said(token)]
         end = token.end
     return "".join([*pieces, text[end:]])
 

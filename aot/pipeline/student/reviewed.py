@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aot.files.run_folder import RunFolder, read_rows
+from aot.rationales.notation import ANSWER_MARK
 from aot.records import AnswerType, Question
 from aot.review.rows import read_reviews, trace_digests
 from aot.review.standing import Standing, standings_of
@@ -47,7 +48,7 @@ def stated_answer(text: str) -> str:
     >>> stated_answer("12 - 7 = 5. Answer: 5"), stated_answer("yes")
     ('5', 'yes')
     """
-    return text.rpartition("Answer:")[2].strip()
+    return text.rpartition(ANSWER_MARK)[2].strip()
 
 
 def labelled_questions(

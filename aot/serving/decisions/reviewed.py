@@ -1,6 +1,5 @@
 """Decisions that a person has to look at first: which ones, what was said of them, and those that begin to wait."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from aot.answer_records import Answer
 from aot.chat.messages import ImagePart
 from aot.display import storable
-from aot.errors import AotError
 from aot.review_records import PendingRow
 from aot.serving import media
 from aot.serving.decisions.decider import State
@@ -16,8 +14,6 @@ from aot.serving.decisions.questions import TypedQuestion
 from aot.serving.review.queue import Outcome, ReviewQueue, question_of, request_id
 from aot.serving.server.errors import ApiError
 from aot.serving.server.served import Served
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,7 @@ def let_wait(
     Raises:
         ApiError: a question cannot be asked, or cannot wait: then nobody is told the answer either.
     """
-    queue = served.review
-    if queue is None or not waiting:
+    if served.review is None or not waiting:
         return {}
     images, clip = _images(served, asking, times_s), asking.clip
     outcomes: dict[int, Outcome] = {}
@@ -87,12 +82,7 @@ def let_wait(
             question=question_of(text, choices=question.choices, kind=question.kind, video=clip),
             confidence=answer.confidence, model=answer.model, contract_digest=answer.contract_digest,
         )  # fmt: skip
-        try:
-            outcomes[i] = queue.add(row, images)
-        except AotError as error:
-            log.error("a request cannot wait for review: %s", error.args[0])
-            words = "the request cannot wait for review now; try again later"
-            raise ApiError(503, words, code="review_queue") from None
+        outcomes[i] = served.let_wait(row, images)
     return outcomes
 
 

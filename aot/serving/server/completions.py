@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from aot.answer_records import AbstainReason, Answer, ServedRow
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.display import storable
-from aot.errors import AotError, ChatError, OutOfDomainError
+from aot.errors import ChatError, OutOfDomainError
 from aot.review_records import PendingRow
 from aot.served_records import AskMode
 from aot.serving import media
@@ -234,16 +234,8 @@ async def _reviewed(turn: _Turn, queue: ReviewQueue) -> Response:
             confidence=aot.confidence, rationale="" if ask.choices else storable(content or ""),
             contract_digest=aot.contract_digest or "",
         )  # fmt: skip
-        outcome = await turn.served.aside(lambda: _added(queue, row, turn.images))
+        outcome = await turn.served.aside(lambda: turn.served.let_wait(row, turn.images))
     return _of_person(turn, outcome)
-
-
-def _added(queue: ReviewQueue, row: PendingRow, images: list[ImagePart]) -> Outcome:
-    try:
-        return queue.add(row, images)
-    except AotError as error:
-        log.error("a request cannot wait for review: %s", error.args[0])
-        raise ApiError(503, "the request cannot wait for review now; try again later", code="review_queue") from None
 
 
 def _of_person(turn: _Turn, outcome: Outcome) -> Response:

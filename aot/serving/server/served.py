@@ -15,17 +15,19 @@ from fastapi import Request
 
 from aot.answer_records import Answer, ServedRow
 from aot.chat.client import ChatModel
-from aot.chat.messages import ChatReply, ChatRequest
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart
 from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
+from aot.review_records import PendingRow
 from aot.served_records import StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade, load_cascade
 from aot.serving.cascade.watch import features_of, question_sha256
 from aot.serving.frames import ClipShelf
-from aot.serving.review.queue import ReviewQueue
+from aot.serving.review.queue import Outcome, ReviewQueue
 from aot.serving.server.desk import Desk, Ticket
+from aot.serving.server.errors import ApiError
 from aot.serving.server.limits import Limits
 from aot.serving.server.metrics import Metrics
 from aot.serving.student import Ask, ServedStudent
@@ -129,6 +131,20 @@ class Served:
         return media.find_clip(
             path, allow=self.allow, limits=self.limits, shelf=self.shelf, start_s=start_s, end_s=end_s
         )
+
+    def let_wait(self, row: PendingRow, images: Sequence[ImagePart]) -> Outcome:
+        """Put an answer into the queue of those that a person has to look at, which must be there.
+
+        Raises:
+            ApiError: it cannot wait: then nobody is told the answer either.
+        """
+        assert self.review is not None
+        try:
+            return self.review.add(row, images)
+        except AotError as error:
+            log.error("a request cannot wait for review: %s", error.args[0])
+            words = "the request cannot wait for review now; try again later"
+            raise ApiError(503, words, code="review_queue") from None
 
     async def aside(self, function: Callable[[], Made]) -> Made:
         """What `function` gives, called beside the event loop: for images and clips."""

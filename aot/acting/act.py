@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aot.acting.plan import StudentPlan
+from aot.answers import find_answer
 from aot.errors import AotError
 from aot.records import Prediction, PromptMode, Question, Trace
 from aot.student.answer.batches import PromptItem, prompt_items
@@ -77,6 +78,7 @@ class Actor:
                     heard[number] = ids
             talks.say(heard)
             going = list(talks.open)
+        self._take_options(plans, talks)
         each_s = (time.perf_counter() - started_s) / len(items)
         return [
             self._acted(plan, item, talk.ids, talk.num_written, is_whole=whole.get(number, True), latency_s=each_s)
@@ -106,6 +108,21 @@ class Actor:
             return ids
         plan.fail("no_room", f"a result of {len(ids)} tokens; the model knows {room} positions more", boundary="guard")
         return None
+
+    def _take_options(self, plans: Sequence[StudentPlan], talks: Talks) -> None:
+        """Where an answer is none of the options, the likeliest of them behind what was said before it."""
+        replies: dict[int, list[tuple[int, ...]]] = {}
+        for number, plan in enumerate(plans):
+            if plan.is_outside:
+                talk = talks.talks[number]
+                text = self.student.renderer.decode(talk.ids[talk.reply_from :])
+                said, there, _ = text.rpartition(find_answer(text).answer or text)
+                # An answer that stands in other words in the reply, such as by name, has no place for an option.
+                if there:
+                    options = plan.question.option_answers
+                    replies[number] = [self.student.renderer.completion_ids(said + option) for option in options]
+        for number, place in talks.likeliest(replies).items():
+            plans[number].take_option(plans[number].question.option_answers[place])
 
     def _ids(self, texts: Sequence[str]) -> tuple[int, ...]:
         key = tuple(texts)

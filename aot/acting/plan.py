@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aot.answers import parse_answer
 from aot.chat.messages import WrittenCall
 from aot.config import FilterConfig
 from aot.display import storable
@@ -29,7 +30,7 @@ Reason = (
     Spent
     | Literal[
         "never_called", "answered_before_looking", "unknown_tool", "bad_arguments", "malformed_call", "tool_failed",
-        "found_nothing", "result_cut", "wrote_result", "quoted_unseen",
+        "found_nothing", "result_cut", "wrote_result", "quoted_unseen", "not_an_option",
         "second_bad_call", "cut_off", "no_room", "unreadable_result",
     ]
 )  # fmt: skip
@@ -37,7 +38,8 @@ Reason = (
 
 `wrote_result`: a result in its own words, as if a tool had given it. `quoted_unseen`: a step or a finding that no tool
 gave. `answered_before_looking`: an answer while no tool had given anything yet. `result_cut`: a result was longer than
-MAX_RESULT_CHARS. `cut_off`: a reply came to no end within its tokens; `no_room`: nor the talk within the context."""
+MAX_RESULT_CHARS. `not_an_option`: its answer was none of those offered, so the likeliest of them was taken.
+`cut_off`: a reply came to no end within its tokens; `no_room`: nor the talk within the context."""
 MAX_KEPT_CHARS = 20_000
 """Of a result in a stored trace; a card of a megabyte would be stored for each question that it is looked up for."""
 _NUMBER = re.compile(r"\s*[$€£]?\s*(-?\d[\d.,:/]*)")
@@ -113,6 +115,16 @@ class StudentPlan:
         """End the plan without an answer."""
         self.note(reason)
         self._ended = TraceError(boundary=boundary, message=message[:MAX_RESULT_CHARS], reason=reason)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it ended with an answer that is none of the options of its question; not to know is none."""
+        return bool(self.answer) and parse_answer(self.answer or "", self.question).reason == "not_an_option"
+
+    def take_option(self, option: str) -> None:
+        """Answer with one of the options instead."""
+        self.note("not_an_option")
+        self.answer = option
 
     def trace(self) -> Trace:
         """All of it as a row; to be asked for when the plan has ended."""

@@ -5,7 +5,7 @@ from acting_kit import TEMPLATE, acted, asked, bench_of, call, scripted
 
 from aot.acting.act import Acted, Actor, act_batches
 from aot.acting.plan import MAX_KEPT_CHARS, MAX_RESULT_CHARS
-from aot.records import Trace
+from aot.records import Question, Trace
 
 FAKE = '<tool_response>{"value": "9"}</tool_response>'
 GOOD = [f"I add. {call('add', terms=[3, 4])}", "It is 7.\nAnswer: 7"]
@@ -154,3 +154,24 @@ def test_a_question_that_cannot_be_asked_is_a_row_with_its_reason() -> None:
     (made,) = next(act_batches(actor, [long], batch_size=4, wanted=lambda number, ids: True))
     assert "student.max_tokens is 64" in made.prediction.error
     assert made.trace.status == "failed" and made.trace.error.boundary == "source"
+
+
+def test_an_answer_that_is_none_of_the_options_becomes_the_likeliest_of_them_and_is_counted() -> None:
+    said = {
+        "offered": [call("add", terms=[3, 4]), "It is 7. Answer: fry egg"],
+        "other": [call("add", terms=[3, 4]), "It is 7. Answer: fry rice"],
+        "no_answer": [call("add", terms=[3, 4]), "I do not know."],
+    }
+    actor = Actor(scripted(said), bench_of(), "arm")
+    questions = [
+        Question.model_validate(
+            {**one.model_dump(), "choices": ("mix dough", "fry egg"), "answer_type": "choice", "answer": "mix dough"}
+        )
+        for one in asked(*said)
+    ]
+    made = dict(zip(said, actor.act(list(actor.items(questions))), strict=True))
+    assert {name: (one.prediction.answer, one.prediction.reasons) for name, one in made.items()} == {
+        "offered": ("fry egg", ()), "other": ("fry egg", ("not_an_option",)), "no_answer": ("I do not know.", ()),
+    }  # fmt: skip
+    assert made["other"].trace.reasons == ("not_an_option",)
+    assert made["other"].prediction.raw_text.endswith("Answer: fry rice")

@@ -30,6 +30,7 @@ REASONS = {
     "result_cut": "a result was cut short",
     "wrote_result": "writes a result itself",
     "quoted_unseen": "quotes what no tool returned",
+    "not_an_option": "answers none of the options; the likeliest one was taken",
     "too_many_calls": "stopped by the limit on calls",
     "too_many_turns": "stopped by the limit on turns",
     "too_slow": "stopped by the limit on time",

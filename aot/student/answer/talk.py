@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from aot.student.answer.decoding import Prompt, Reading, Writer, alike, read_prompts, steps
+from aot.student.answer.likelihood import score
 from aot.student.answer.sampling import Pick, likeliest
 from aot.student.model.caches import can_drop_tokens
 from aot.student.model.loading import context_of
+from aot.student.rows.packing import num_alike
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Talk:
     """The prompt, and all that was said since."""
     num_written: int = 0
     """How many of them the student wrote."""
+    reply_from: int = 0
+    """Where the last reply begins."""
     unread: tuple[int, ...] = ()
     """The last of them, where the others are in the cache."""
 
@@ -62,6 +66,7 @@ class Talks:
         made = self._write_on(max_tokens, pick) if self._keeps else self._write_anew(max_tokens, pick)
         for number, reply in made.items():
             talk = self.talks[number]
+            talk.reply_from = len(talk.ids)
             talk.ids += tuple(reply)
             talk.num_written += len(reply)
             talk.unread = tuple(reply[-1:])
@@ -86,6 +91,23 @@ class Talks:
             self._reading = None  # those that left cannot be taken out, so all is read again
             return
         self._read_on(self._reading, [self.talks[number].unread for number in self._open])
+
+    def likeliest(self, replies: Mapping[int, Sequence[tuple[int, ...]]]) -> dict[int, int]:
+        """For each talk by its number: the place of the likeliest of some whole replies instead of its last one.
+
+        Talks that have no room for them are left out.
+        """
+        numbers, prompts, endings = list[int](), list[Prompt](), list[list[tuple[int, ...]]]()
+        for number, ways in replies.items():
+            talk, longest = self.talks[number], max(map(len, ways))
+            # What all of them begin with decides nothing, and each must have a token left to be scored by.
+            begun = min(*(num_alike(ways[0], way) for way in ways), *(len(way) - 1 for way in ways))
+            if talk.reply_from + longest <= context_of(self._writer.model):
+                numbers.append(number)
+                prompts.append(replace(talk.prompt, ids=talk.ids[: talk.reply_from] + ways[0][:begun]))
+                endings.append([way[begun:] for way in ways])
+        made = score(self._writer, prompts, endings) if numbers else []
+        return {number: probs.index(max(probs)) for number, probs in zip(numbers, made, strict=True)}
 
     @property
     def _keeps(self) -> bool:

@@ -7,12 +7,12 @@ Where several names stand for one number, a step takes the latest result, then a
 step took.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from aot.rationales.arithmetic import read_amount
-from aot.rationales.arithmetic.tokens import is_number, tokens_of
+from aot.rationales.arithmetic.tokens import Token, is_number, tokens_of
 from aot.rationales.calls import CALCULATOR_NAME
-from aot.rationales.named import NAMED_CALCULATOR_NAME, first_name, in_place, marked, marks_in
+from aot.rationales.named import NAMED_CALCULATOR_NAME, first_result, in_place, left_over, marked, marks_in
 from aot.records import Question, Step, Trace
 from aot.seeds import rng
 
@@ -28,19 +28,24 @@ def by_name(question: Question, trace: Trace, *, repeated: float = 0.0) -> Trace
     said = "".join(step.text for step in trace.steps)
     if not said or not trace.rationale.startswith(said):
         return trace
-    first = first_name(question.id)
-    names = _Names(marks_in(marked(question.text, first=first)))
+    first = first_result(question.id)
+    asked_text = marked(question.text, lesson=question.id)
+    names, expressions = _Names(marks_in(asked_text)), list[str]()
     steps: list[Step] = []
     for step in trace.steps:
         chosen: dict[str, str] = {}
-        words = names.put_into(step.text, chosen)
         if step.call is None or step.call.tool != CALCULATOR_NAME or step.result is None:
-            steps.append(step.model_copy(update={"text": words}))
+            steps.append(step.model_copy(update={"text": names.put_into(step.text, chosen)}))
             continue
-        expression = names.put_into(str(step.call.arguments["expression"]), chosen)
+        worked = str(step.call.arguments["expression"])
+        expression = names.put_into(worked, chosen, apart=True)
+        expressions.append(expression)
+        before, there, behind = step.text.rpartition(worked)
+        words = names.put_into(before, chosen) + (expression if there else "") + names.put_into(behind, chosen)
         name = f"[{first + len(names.results)}]"
         call = step.call.model_copy(update={"tool": NAMED_CALCULATOR_NAME, "arguments": {"expression": expression}})
-        result = {**step.result, "name": name}
+        left = left_over(asked_text, expressions)
+        result = {**step.result, "name": name} | ({"left": left} if left else {})
         names.results[name] = str(step.result["value"])
         steps.append(step.model_copy(update={"text": words, "call": call, "result": result}))
         steps += names.repeated(steps[-1], question.id, share=repeated)
@@ -71,20 +76,29 @@ class _Names:
         first = int(next(iter(self.results))[1:-1])
         yield from (f"[{number}]" for number in range(first + len(self.results), MOST_NAME + 1))
 
-    def put_into(self, text: str, chosen: dict[str, str]) -> str:
-        """The text with names for its numbers; `chosen` are those of one step, which keeps to them."""
-        return in_place(text, filter(is_number, tokens_of(text)), lambda token: self._name(token.text, chosen))
+    def put_into(self, text: str, chosen: dict[str, str], *, apart: bool = False) -> str:
+        """The text with names for its numbers; `chosen` are those of one step, which keeps to them.
 
-    def _name(self, number: str, chosen: dict[str, str]) -> str:
-        if number not in chosen:
-            latest = list(self.results.items())[-1:]
-            fresh = [(name, value) for name, value in self.of_question.items() if name not in self._taken]
-            older = [*self.of_question.items(), *reversed(self.results.items())]
-            chosen[number] = _first_equal(number, [*latest, *fresh, *older])
-            self._taken.add(chosen[number])
-        return chosen[number]
+        With `apart`, a number that the text holds twice takes another name the second time, if there is one.
+        """
+        here: set[str] = set()
 
+        def name(token: Token) -> str:
+            number = token.text
+            if number not in chosen or (apart and chosen[number] in here):
+                chosen[number] = self._name(number, but=here) or chosen.get(number, number)
+            here.add(chosen[number])
+            return chosen[number]
 
-def _first_equal(number: str, named: Iterable[tuple[str, str]]) -> str:
-    amount = read_amount(number)
-    return next((name for name, value in named if amount and read_amount(value) == amount), number)
+        return in_place(text, filter(is_number, tokens_of(text)), name)
+
+    def _name(self, number: str, *, but: set[str]) -> str:
+        """A name for a number that is none of some; empty if there is none."""
+        latest = list(self.results.items())[-1:]
+        fresh = [(name, value) for name, value in self.of_question.items() if name not in self._taken]
+        older = [*self.of_question.items(), *reversed(self.results.items())]
+        amount = read_amount(number)
+        equal = (name for name, value in [*latest, *fresh, *older] if amount and read_amount(value) == amount)
+        name = next((name for name in equal if name not in but), "")
+        self._taken.add(name)
+        return name

@@ -1,8 +1,8 @@
 """Numbers by name: those of a question are marked, `#1=12`, and `[2]` is what the second call came to.
 
 Who names numbers copies no digits, so a chain says the same about long numbers as about short ones. That marks help a
-model to go on from one to the next in longer problems, if they begin anywhere in training, is from arXiv 2310.16028
-(index hints); names that stand for results to come, from arXiv 2305.18323.
+model to go on from one to the next in longer problems is from arXiv 2310.16028 (index hints); names that stand for
+results to come, from arXiv 2305.18323.
 """
 
 import re
@@ -14,15 +14,19 @@ from aot.errors import ToolError
 from aot.rationales.arithmetic.tokens import Token, amount_of, is_number, tokens_of
 from aot.rationales.calls import CalculatorArguments, CalculatorResult, ToolArguments, calculate
 from aot.records import Step
-from aot.seeds import hashed
+from aot.seeds import hashed, rng
 
 NAMED_CALCULATOR_NAME = "named_calculator"
 MOST_MARKS = 99
 """Later numbers of a question are not marked."""
-LATEST_FIRST = 5
-"""In lessons, names begin at one of 1 to this, so that names of longer problems are learned too."""
+LESSON_NAMES, LATEST_FIRST = 9, 5
+"""In lessons, numbers have names of 1 to the first, and those of results begin at one of 1 to the second, so that names
+of longer problems are learned too."""
+MOST_WORDS = 6
+"""Before a number that is left."""
 NAME = re.compile(r"#\d{1,3}(?![\d=])|\[\d{1,3}\]")
 _MARK = re.compile(r"(#\d{1,3})=(\d{1,2}:[0-5]\d(?!\d)|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)")
+_CLAUSE_END = re.compile(r"[.!?;,]\s+")
 _SIMPLE = re.compile(r"[\d.,]+|\d{1,2}:\d\d")
 
 
@@ -41,9 +45,11 @@ class NamedResult(CalculatorResult):
 
     name: str
     """Such as [2]."""
+    left: str = Field(default="", exclude_if=lambda left: not left)
+    """The numbers of the question that no call has used so far, as `left_over` quotes them."""
 
 
-def calculate_named(arguments: NamedArguments, *, values: Mapping[str, str], name: str) -> NamedResult:
+def calculate_named(arguments: NamedArguments, *, values: Mapping[str, str], name: str, left: str = "") -> NamedResult:
     """The exact value of an expression whose names stand for `values`; plain numbers may stand in it, too.
 
     Raises:
@@ -53,17 +59,39 @@ def calculate_named(arguments: NamedArguments, *, values: Mapping[str, str], nam
     if unknown:
         raise ToolError(f"{unknown[0]} stands for no number; those that do are {', '.join(values) or 'none'}")
     result = calculate(CalculatorArguments(expression=with_values(arguments.expression, values, as_part=True)))
-    return NamedResult(value=result.value, about=result.about, name=name)
+    return NamedResult(value=result.value, about=result.about, name=name, left=left)
 
 
-def marked(text: str, *, first: int = 1) -> str:
-    """A question whose numbers and times are marked by name.
+def left_over(marked_text: str, expressions: Iterable[str]) -> str:
+    """The numbers of a marked question that stand in none of the expressions, each behind the words before it.
+
+    Whoever goes on need not count, and finds the next number in what was said last, however long the question is.
+
+    >>> left_over("Ann has #1=12 pens. Ann finds #2=7 and loses #3=500.", ["#1 + 2"])
+    'Ann finds #2, and loses #3'
+    """
+    used = {name for expression in expressions for name in NAME.findall(expression)}
+    pieces, end = [], 0
+    for mark in _MARK.finditer(marked_text):
+        words = _CLAUSE_END.split(marked_text[end : mark.start()])[-1].split()[-MOST_WORDS:]
+        pieces += [] if mark[1] in used else [" ".join([*words, mark[1]])]
+        end = mark.end()
+    return ", ".join(pieces)
+
+
+def marked(text: str, *, lesson: str = "") -> str:
+    """A question whose numbers and times are marked by name; of a `lesson`, the id of its question, in a random order.
+
+    Whoever learns from names in order learns to count on from the last one, which fails in longer problems.
 
     >>> marked("What is 12 + 7 at 9:40?")
     'What is #1=12 + #2=7 at #3=9:40?'
     """
     tokens = _numbers(text)[:MOST_MARKS]
-    names = {token.start: f"#{number}" for number, token in enumerate(tokens, start=first)}
+    numbers: Iterable[int] = range(1, len(tokens) + 1)
+    if lesson:
+        numbers = (1 + int(place) for place in rng(0, lesson, "names").permutation(max(len(tokens), LESSON_NAMES)))
+    names = {token.start: f"#{number}" for token, number in zip(tokens, numbers, strict=False)}
     return in_place(text, tokens, lambda token: f"{names[token.start]}={token.text}")
 
 
@@ -105,8 +133,8 @@ def with_values(text: str, values: Mapping[str, str], *, as_part: bool = False) 
     return NAME.sub(value, text)
 
 
-def first_name(question_id: str) -> int:
-    """Where the names of a lesson about a question begin."""
+def first_result(question_id: str) -> int:
+    """Where the names of results begin in a lesson about a question."""
     return 1 + hashed(0, question_id, "first name") % LATEST_FIRST
 
 

@@ -10,7 +10,7 @@ from aot.arms.by_name import by_name
 from aot.arms.tool_use import offered_tools, talk_lesson
 from aot.config import ToyMathConfig
 from aot.errors import ToolError
-from aot.rationales.named import NamedArguments, calculate_named, first_name, marked, values_of
+from aot.rationales.named import NamedArguments, calculate_named, first_result, left_over, marked, marks_in, values_of
 from aot.records import Question
 from aot.student.rows.replies import encode_lesson
 from aot.teacher.bench import Bench, Budget, switched_off
@@ -64,7 +64,7 @@ def test_a_name_that_stands_for_nothing_is_an_error_that_lists_those_that_do() -
 def test_a_chain_by_name_holds_no_number_and_works_out_to_the_same_results(question: Question, repeated: float) -> None:
     trace = solve(question, granularity="fine", seed=0, config_digest="", calls=True)
     named = by_name(question, trace, repeated=repeated)
-    values = values_of(marked(question.text, first=first_name(question.id)), ())
+    values = values_of(marked(question.text, lesson=question.id), ())
     results = []
     for step in named.steps:
         assert not re.search(r"(?<![#\[\d])\d", step.text)
@@ -94,17 +94,18 @@ def test_some_calls_come_twice_in_lessons_and_the_second_is_not_learned() -> Non
     assert 0.3 * len(NUMBER_PROBLEMS) < twice < 0.8 * len(NUMBER_PROBLEMS)
 
 
-def test_lessons_begin_their_names_anywhere_and_their_prompts_begin_there_too() -> None:
-    assert {first_name(question.id) for question in NUMBER_PROBLEMS} == {1, 2, 3, 4, 5}
+def test_names_of_a_lesson_stand_in_a_random_order_in_its_prompt_too() -> None:
+    assert {first_result(question.id) for question in NUMBER_PROBLEMS} == {1, 2, 3, 4, 5}
+    names = [tuple(marks_in(marked(question.text, lesson=question.id))) for question in NUMBER_PROBLEMS]
+    assert {name for one in names for name in one} == {f"#{number}" for number in range(1, 10)}
+    assert any(list(one) != sorted(one) for one in names)
     student = scripted({})
     student.renderer.offered = tuple(tool.model_dump() for tool in offered_tools([NAME]))
     for question in NUMBER_PROBLEMS[:6]:
         trace = solve(question, granularity="coarse", seed=0, config_digest="", calls=True)
         row = encode_lesson(student.renderer, question, talk_lesson(question, trace, (NAME,)))
         prompt = student.renderer.decode(row.prompt_ids)
-        assert (
-            f"#{first_name(question.id)}=" in prompt and marked(question.text, first=first_name(question.id)) in prompt
-        )
+        assert marked(question.text, lesson=question.id) in prompt
 
 
 def plans(script: dict[str, list[str]], *, tools: dict = TOOLS) -> dict[str, Acted]:
@@ -146,3 +147,20 @@ def test_a_plan_by_name_answers_with_the_value_and_is_stored_in_numbers() -> Non
 def test_with_its_tools_switched_off_it_is_shown_the_same_marks_and_gets_nothing() -> None:
     made = plans({"off": [call(NAME, expression="#1 + #2"), "Answer: [1]"]}, tools=switched_off(TOOLS))["off"]
     assert made.prediction.answer != "19" and "tool_failed" in made.trace.reasons
+
+
+def test_each_result_of_a_lesson_says_what_is_left_as_the_tool_itself_does() -> None:
+    for question in NUMBER_PROBLEMS:
+        trace = by_name(question, solve(question, granularity="fine", seed=0, config_digest="", calls=True))
+        called = [step for step in trace.steps if step.call]
+        expressions = [step.call.arguments["expression"] for step in called]
+        text = marked(question.text, lesson=question.id)
+        for number, step in enumerate(called, start=1):
+            assert step.result.get("left", "") == left_over(text, expressions[:number])
+        assert [bool(step.result.get("left")) for step in called] == [True] * (len(called) - 1) + [False]
+
+
+def test_a_plan_is_shown_the_numbers_that_no_call_used_yet() -> None:
+    script = {"counts": [call(NAME, expression="#1 + 0"), call(NAME, expression="[1] + #3"), "Answer: [2]"]}
+    steps = plans(script)["counts"].trace.steps
+    assert [step.result.get("left") for step in steps] == ["finds #2, and #3", "finds #2"]

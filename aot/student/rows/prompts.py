@@ -57,11 +57,11 @@ def asked_text(question: Question, mode: Mode) -> str:
     return " ".join([question.text, *choices, MODE_SUFFIX[mode]])
 
 
-def with_names(question: Question, mode: Mode, tools: Sequence[JsonDict], *, first: int = 1) -> Question:
-    """The question with its numbers marked by name, the `first` first, where one of the offered tools takes names."""
+def with_names(question: Question, mode: Mode, tools: Sequence[JsonDict], *, in_lesson: bool = False) -> Question:
+    """The question with its numbers marked by name, where one of the offered tools takes names."""
     if mode != "tools" or all(tool["function"]["name"] != NAMED_CALCULATOR_NAME for tool in tools):
         return question
-    return question.model_copy(update={"text": marked(question.text, first=first)})
+    return question.model_copy(update={"text": marked(question.text, lesson=question.id if in_lesson else "")})
 
 
 def has_tool_form(template: str) -> bool:

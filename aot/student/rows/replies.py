@@ -12,7 +12,6 @@ from functools import lru_cache
 from aot.answers import find_answer
 from aot.config import SpanWeights
 from aot.errors import CheckpointError
-from aot.rationales.named import first_name
 from aot.records import THOUGHT_MODES, Lesson, PromptMode, Question, ThoughtMode
 from aot.student.rows.packing import EncodedRow, num_alike
 from aot.student.rows.prompts import (
@@ -77,7 +76,7 @@ def encode_lesson(
         SourceError: the question spells out a token that the model reserves.
         CheckpointError: the tokenizer cannot tell which characters a token stands for.
     """
-    question = with_names(question, lesson.mode, renderer.offered, first=first_name(question.id))
+    question = with_names(question, lesson.mode, renderer.offered, in_lesson=True)
     question = with_evidence(question, lesson.evidence)
     prompt = renderer.encode(question, times_s, lesson.mode, frame_size_hw=frame_size_hw).prompt_ids
     parts = _tagged(_writable(lesson, renderer), renderer.think_style)

@@ -6,6 +6,7 @@ from aot.rationales.named import (
     NamedArguments,
     NamedResult,
     calculate_named,
+    left_over,
     values_of,
 )
 from aot.teacher.tools.base import Tool, ToolContext
@@ -28,12 +29,14 @@ CALCULATOR = Tool(
 
 def _run_named(arguments: NamedArguments, context: ToolContext) -> NamedResult:
     values = values_of(context.question_text, context.steps)
-    return calculate_named(arguments, values=values, name=f"[{context.index}]")
+    before = (str(step.call.arguments["expression"]) for step in context.steps if step.call and step.status == "ok")
+    left = left_over(context.question_text, [*before, arguments.expression])
+    return calculate_named(arguments, values=values, name=f"[{context.index}]", left=left)
 
 
 NAMED_CALCULATOR = Tool(
     name=NAMED_CALCULATOR_NAME,
-    version="1",
+    version="2",
     description="Work an expression out exactly, with names for the numbers of the question and for earlier results.",
     Arguments=NamedArguments,
     Result=NamedResult,

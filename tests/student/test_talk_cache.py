@@ -5,7 +5,7 @@ import torch
 from architectures import save_base
 
 from aot.config import StudentConfig
-from aot.student.answer.decoding import Prompt, read_prompts, steps, write_replies
+from aot.student.answer.decoding import Prompt, Reading, read_prompts, steps, write_replies
 from aot.student.answer.sampling import likeliest
 from aot.student.answer.talk import Talks
 from aot.student.model.loading import Student, load_student
@@ -53,6 +53,32 @@ def test_who_leaves_changes_nothing_for_those_who_stay(students: dict[str, Stude
     fewer = talk_together(students[model_type], turns=3, leaving=1)
     assert fewer.open == (0, 2)
     assert [fewer.talks[i].ids for i in (0, 2)] == [every.talks[i].ids for i in (0, 2)]
+
+
+def test_a_reading_and_what_was_forked_off_it_go_on_apart(students: dict[str, Student]) -> None:
+    student = students["llama"]
+
+    def read(*ids: int) -> Reading:
+        return read_prompts(student, [Prompt((*PROMPTS[0], *ids))])
+
+    reading = read()
+    reading.read_on(torch.tensor([[30, 31]]))
+    twin = reading.fork()
+    reading.read_on(torch.tensor([[32]]))
+    twin.read_on(torch.tensor([[33]]))
+    back = reading.back_to(len(PROMPTS[0]) + 2)
+    back.read_on(torch.tensor([[34]]))
+    reading.read_on(torch.tensor([[35]]))
+    for made, ids in ((reading, (30, 31, 32, 35)), (twin, (30, 31, 33)), (back, (30, 31, 34))):
+        torch.testing.assert_close(made.logits_BV, read(*ids).logits_BV)
+
+
+def test_one_more_token_is_no_copy_of_all_that_was_read(students: dict[str, Student]) -> None:
+    reading = read_prompts(students["llama"], [Prompt(tuple(PROMPTS[0]))])
+    reading.read_on(torch.tensor([[30]]))
+    places = [layer.keys.data_ptr() for layer in reading.cache.layers]
+    reading.read_on(torch.tensor([[31, 32]]))
+    assert [layer.keys.data_ptr() for layer in reading.cache.layers] == places
 
 
 def test_a_cache_is_kept_where_the_model_bears_it_and_reads_each_token_once(students: dict[str, Student]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from aot.student.answer.sampling import BatchSampling, Noted, NotedToken, Pick, likeliest, sampled_together
-from aot.student.model.caches import Habits, fork, position_counter, run_on, take_rows
+from aot.student.model.caches import Habits, fork, position_counter, run_on, take_rows, with_room
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
 
@@ -178,7 +178,7 @@ def read_prompts(writer: Writer, prompts: Sequence[Prompt], *, copies: int = 1) 
     logits, cache = run_on(writer.model, ids, mask, positions if counter is None else None, **inputs)
     if counter is not None:  # an image takes other places than tokens there, and only the model knows which
         next_position = next_position + counter.rope_deltas.to(mask.device)[:, 0]
-    reading = Reading(writer.model, cache, logits[:, -1], mask, next_position, context_of(writer.model))
+    reading = Reading(writer.model, with_room(cache), logits[:, -1], mask, next_position, context_of(writer.model))
     if copies > 1:
         reading.take(torch.arange(len(mask), device=writer.device).repeat_interleave(copies))
     return reading

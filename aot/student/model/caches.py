@@ -29,6 +29,8 @@ CONTINUED = 3
 """Tokens of the trial that are read after its cache was made."""
 PADDED = 16
 """Padding in the trial: more than the convolutions of recurrent layers look back."""
+ROOM = 64
+"""So many tokens are read on before keys and values are copied again."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,57 @@ def position_counter(model: Any) -> Any:  # noqa: ANN401
 
 def can_drop_tokens(cache: Any) -> bool:  # noqa: ANN401
     """Whether `cache.crop` forgets the last tokens and nothing else: states and windows have let older ones go."""
-    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return type(cache) is DynamicCache and all(type(layer) in (DynamicLayer, RoomyLayer) for layer in cache.layers)
+
+
+def with_room(cache: Any) -> Any:  # noqa: ANN401 - a transformers Cache
+    """The same cache, which goes on without a copy of all that was read for each token, if it can drop tokens."""
+    if can_drop_tokens(cache):
+        cache.layers = [RoomyLayer(layer) for layer in cache.layers]
+    return cache
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them, so that one more token is no copy of all before it."""
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        """Goes on from another layer, which stays as it is and may go on, too."""
+        super().__init__()
+        vars(self).update(vars(layer))
+        self._rooms = (_Room(), _Room())
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All keys and values, the new ones behind the old."""
+        if self.keys is None or self.values is None:  # in a layer that looks at the keys of another one
+            return super().update(key_states, value_states)
+        keys, values = self._rooms
+        self.keys, self.values = keys.with_more(self.keys, key_states), values.with_more(self.values, value_states)
+        return self.keys, self.values
+
+
+class _Room:
+    """A tensor [rows, heads, time, width] of which the beginning is in use."""
+
+    def __init__(self) -> None:
+        self._whole = self._used = torch.empty(0)
+
+    def with_more(self, used: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        """`used` with `more` behind it."""
+        start, end = used.shape[-2], used.shape[-2] + more.shape[-2]
+        # What was not made here, or was cropped since, may be read by somebody else as well.
+        if used is not self._used or end > self._whole.shape[-2]:
+            self._whole = used.new_empty((*used.shape[:-2], end + ROOM, used.shape[-1]))
+            self._whole[..., :start, :] = used
+        self._whole[..., start:end, :] = more
+        self._used = self._whole[..., :end, :]
+        return self._used
 
 
 def fork(cache: Any) -> Any:  # noqa: ANN401 - a transformers Cache
     """A cache that goes on by itself from here; what both have read is shared where nothing changes it in place."""
-    if not can_drop_tokens(cache):
-        return copy.deepcopy(cache)
-    made = copy.copy(cache)
-    made.layers = [copy.copy(layer) for layer in cache.layers]  # these grow by new tensors
-    return made
+    return with_room(copy.copy(cache)) if can_drop_tokens(cache) else copy.deepcopy(cache)
 
 
 def same_logits(logits: torch.Tensor, right: torch.Tensor, *, dtype: torch.dtype, doubt: int = 1) -> bool:
@@ -127,10 +170,10 @@ def same_logits(logits: torch.Tensor, right: torch.Tensor, *, dtype: torch.dtype
 
 
 def num_bytes(cache: Any) -> int:  # noqa: ANN401 - a transformers Cache
-    """Of the keys and values that it holds, as far as they can be counted."""
+    """Of the keys and values that it holds, the room behind them included, as far as they can be counted."""
     layers = getattr(cache, "layers", None) or ()
     held = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
-    return sum(one.numel() * one.element_size() for one in held if isinstance(one, torch.Tensor))
+    return sum(one.untyped_storage().nbytes() for one in held if isinstance(one, torch.Tensor))
 
 
 def take_rows(cache: Any, rows: Any) -> None:  # noqa: ANN401 - a transformers Cache, and a tensor of row numbers

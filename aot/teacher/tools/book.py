@@ -73,16 +73,16 @@ class RecipeBook:
         wanted = stems_of(" ".join([*steps, words]))
         shared: Counter[int] = Counter(place for word in wanted for place in self._places.get(word, ()))
         near = sorted(shared, key=lambda at: (-shared[at], self.cards[at].name, at))[:MOST_COMPARED]
-        score = self._by_steps if steps else self._by_words
-        hits = [FoundCard(self.cards[at], score(at, steps or sorted(wanted))) for at in near]
+        keyed, sorted_words = [(phrase_key(step), stems_of(step)) for step in steps], sorted(wanted)
+        scores = [self._by_steps(at, keyed) if steps else self._by_words(at, sorted_words) for at in near]
+        hits = [FoundCard(self.cards[at], score) for at, score in zip(near, scores, strict=True)]
         hits.sort(key=lambda one: (-round(one.score, 9), one.card.name, one.card.steps))
         return [one for one in hits if one.score > 0][:most]
 
-    def _by_steps(self, place: int, steps: Sequence[str]) -> float:
-        """How much of the steps a card has, 0 to 1."""
-        steps_here = {phrase_key(step): stems_of(step) for step in self.cards[place].steps}
-        weights = [self._idf(phrase_key(step)) for step in steps]
-        shares = [_share(step, steps_here) for step in steps]
+    def _by_steps(self, place: int, steps: Sequence[tuple[str, frozenset[str]]]) -> float:
+        """How much of the steps, by key and stems, a card has, 0 to 1."""
+        weights = [self._idf(key) for key, _ in steps]
+        shares = [_share(key, stems, self._stems_by_key[place]) for key, stems in steps]
         return sum(w * s for w, s in zip(weights, shares, strict=True)) / sum(weights)
 
     def _by_words(self, place: int, words: Sequence[str]) -> float:
@@ -108,6 +108,11 @@ class RecipeBook:
         return {key: RecipeBook(tuple(cards)) for key, cards in shelves.items()}
 
     @cached_property
+    def _stems_by_key(self) -> tuple[dict[str, frozenset[str]], ...]:
+        """Of each card the stems of each step, by its key."""
+        return tuple({phrase_key(step): stems_of(step) for step in card.steps} for card in self.cards)
+
+    @cached_property
     def _places(self) -> dict[str, frozenset[int]]:
         """Which cards have a step, by its key, or a word, by its stem."""
         places: defaultdict[str, set[int]] = defaultdict(set)
@@ -120,11 +125,10 @@ class RecipeBook:
         return math.log1p(len(self.cards) / max(1, len(self._places.get(term, ()))))
 
 
-def _share(step: str, others: Mapping[str, frozenset[str]]) -> float:
+def _share(key: str, wanted: frozenset[str], others: Mapping[str, frozenset[str]]) -> float:
     """How much of a step is among the steps of a card: 1 for the same, else the best overlap of words."""
-    if phrase_key(step) in others:
+    if key in others:
         return 1.0
-    wanted = stems_of(step)
     best = max((len(wanted & words) / max(1, len(wanted | words)) for words in others.values()), default=0.0)
     return best if best >= MIN_OVERLAP else 0.0
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from aot.records import Interval, JsonDict, MetricRow, PromptMode, Record, WrittenCall
+from aot.review_records import ReviewOut
 from aot.run_records import ChatUsage
 from aot.served_records import CONTRACT_VERSION, AskMode
 
@@ -279,6 +280,9 @@ class Answer(Record):
     """Whether a bigger model gave this answer."""
     routing: Routing | None = None
     """How a cascade came to it; None without one."""
+    review: ReviewOut | None = None
+    """Of a kind of question that needs review by a person: how far that is, and of a settled one that the answer is
+    what a person approved or gave. None of every other kind."""
 
 
 class ServedRow(Record):

@@ -76,6 +76,25 @@ class PendingRow(Record):
     contract_digest: str = ""
 
 
+class ReviewOut(Record):
+    """How far the review of an answer is, as a client is told."""
+
+    state: ReviewState
+    """`pending`: nobody has looked yet; the same request sent again later gets the answer."""
+    id: str
+    """Of the request, by which its review is known; empty where it waits nowhere, as nobody named a folder."""
+
+    @property
+    def sentence(self) -> str:
+        """The same for people; nothing of whoever reviewed."""
+        return {
+            "pending": f"This answer waits for review by a person ({self.id}). Send the same request again later.",
+            "approved": "A person reviewed this answer and approved of it.",
+            "corrected": "A person reviewed what the model answered and gave this answer instead.",
+            "rejected": "A person reviewed what the model answered and rejected it; there is no answer.",
+        }[self.state]
+
+
 class Agreement(Record):
     """How far reviewers agree about the verdict, beyond what chance would give."""
 

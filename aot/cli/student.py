@@ -434,6 +434,10 @@ def predict(
     root: Annotated[
         Path | None, typer.Option("--root", help="Folder of the clips that --in names; its own if not given.")
     ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option("--review", metavar="FOLDER", help="Where answers wait that a person must look at: aot review."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer, or the summary, as JSON.")] = False,
 ) -> None:
     """Let an exported student answer a question, or all questions of a file; exit code 3 where one has no answer."""
@@ -451,7 +455,7 @@ def predict(
     if questions and out:
         resumable.set()
         with told_as_stop():
-            summary = predict_file(export, questions, out, root=root, mode=mode, book=cards)
+            summary = predict_file(export, questions, out, root=root, mode=mode, book=cards, review=review)
         with done_anyway():
             if as_json:
                 tell_record(summary)
@@ -461,7 +465,7 @@ def predict(
     else:
         ask = Ask(typed(question or ""), choices=tuple(map(typed, choice or ())), clip=clip, mode=mode)
         with told_as_stop():
-            answer = predict_one(export, ask, book=cards)
+            answer = predict_one(export, ask, book=cards, review=review)
         if as_json:
             tell_record(answer)
         else:

@@ -103,7 +103,7 @@ def answers_to(
     ]  # fmt: skip
     return {
         question.id: (None if answer.abstained else answer.answer, answer.confidence)
-        for question, answer in zip(questions, student.ask_many(asks), strict=True)
+        for question, answer in zip(questions, student.unreviewed(asks), strict=True)
     }
 
 

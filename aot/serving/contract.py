@@ -48,6 +48,23 @@ def read_contract(folder: Path, *, check_files: bool = True) -> StudentContract:
     return contract
 
 
+def check_templates(renderer: Any, contract: StudentContract, folder: Path | str) -> None:  # noqa: ANN401 - Renderer needs torch
+    """Let prompts be those that the student learned.
+
+    Raises:
+        CheckpointError: the files of the folder make other ones.
+    """
+    from aot.student.rows.talks import talk_hash
+
+    for promised, now, what in (
+        (contract.template_hash, renderer.template_hash(), "prompts"),
+        (contract.talk_hash, talk_hash(renderer) if contract.talk_hash else "", "talks"),
+    ):
+        if now != promised:
+            words = f"{folder} promises {what} of template {promised}, its files make {now}; export it again"
+            raise CheckpointError(words)
+
+
 def publish_contract(folder: Path, contract: StudentContract) -> StudentContract:
     """Write the contract over the files that lie in `folder` now; returns it with their hashes.
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from aot.chat.messages import ImagePart
+from aot.chat.pictures import png
 from aot.errors import SourceError
 from aot.records import MediaRef
 from aot.served_records import FrameRule
@@ -111,6 +113,14 @@ class ShownFrames:
         """Frames as uint8 T, H, W, C; of those from memory the chosen ones alone."""
         held = self._frames[uri]
         return np.stack([held[i] for i in (held if indices is None else indices)])
+
+    def pictures(self, media: MediaRef) -> list[ImagePart]:
+        """What a question about this shows, as lossless pictures with their times."""
+        from aot.student.rows.frames import choose_indices
+
+        chosen = choose_indices(self, media, num_frames=self._rule.num_frames)
+        pairs = zip(self.frames(media.uri, chosen.indices), chosen.times_s, strict=True)
+        return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
 
     def add_clip(self, path: Path, window: Window) -> MediaRef:
         """Hold what a window of a clip shows.

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from aot.chat.messages import ImagePart
-from aot.chat.pictures import png, unpacked
+from aot.chat.pictures import unpacked
 from aot.errors import ChatError, SourceError, VideoError
 from aot.served_records import FrameRule
 from aot.serving.frames import ClipShelf, ShownFrames, Window
@@ -159,18 +159,13 @@ def read_clip(window: ClipWindow, rule: FrameRule, shelf: ClipShelf) -> list[Ima
     Raises:
         ApiError: it cannot be decoded, or the window lies outside of it.
     """
-    from aot.student.rows.frames import choose_indices
-
     shown = ShownFrames(rule, shelf)
     try:
-        held = shown.add_clip(window.path, Window(window.start_s, window.end_s))
-        chosen = choose_indices(shown, held, num_frames=rule.num_frames)
+        return shown.pictures(shown.add_clip(window.path, Window(window.start_s, window.end_s)))
     except VideoError as error:
         raise unusable(error) from None
     except SourceError as error:
         raise bad(f"the window of the clip cannot be shown ({error})", param="messages", code="clip_unusable") from None
-    pairs = zip(shown.frames(held.uri, chosen.indices), chosen.times_s, strict=True)
-    return [ImagePart(data=png(frame), mime="image/png", time_s=time_s) for frame, time_s in pairs]
 
 
 def unusable(error: VideoError, *, param: str = "messages") -> ApiError:

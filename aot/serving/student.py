@@ -8,13 +8,13 @@ reason `failed` and a sentence, and its neighbours are answered. Only what is wr
 student that was closed, an argument of a name that does not exist, something that is no `Ask`.
 """
 
-import math
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from aot.answer_records import AbstainReason, Answer, Seconds
 from aot.config import StudentConfig
 from aot.display import storable
-from aot.errors import AotError, CheckpointError, ConfigError, OutOfDomainError, RunError, SourceError
+from aot.errors import AotError, ConfigError, OutOfDomainError, RunError, SourceError
 from aot.evaluation.risk import calibrated_reply, reply_confidence, tempered
-from aot.files.jsonl import MAX_QUESTION_CHARS
 from aot.records import MediaRef, Prediction, PromptMode, Question, Trace
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode, StudentContract
-from aot.serving.contract import read_contract
-from aot.serving.domain import check_choices, kind_problem
+from aot.serving.contract import check_templates, read_contract
+from aot.serving.domain import check_choices, choices_of, kind_problem, seconds_of, text_of
 from aot.serving.frames import ClipShelf, ShownFrames, Window
 from aot.serving.replies import abstention, made_calls, plan_abstention, rationale_of, written_logprob
+from aot.serving.review.holding import Held, after_review, not_looked_at, open_review, why_held
+from aot.serving.review.queue import ReviewQueue, is_under_review, question_of
 from aot.serving.timing import Parts, measured
 from aot.student.rows.prompts import read_calls
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Questions that the model reads at once."""
-MOST_CHOICES = 1_000
 MODEL_FAILED = "the model failed on this question"
 """Begins the detail of an answer that the model's own mistake prevented; the question is not at fault."""
 PIXEL_CACHE_BYTES = 64 << 20
@@ -100,9 +100,16 @@ class _Made:
 class ServedStudent:
     """An exported student in this process; may be asked from many threads, which take turns at the model."""
 
-    def __init__(self, student: Any, contract: StudentContract, bench: "Bench | None" = None) -> None:  # noqa: ANN401 - Student needs torch
-        """Loads nothing; the bench is what calls of tools are carried out with."""
-        self.student, self.contract, self.bench = student, contract, bench
+    def __init__(
+        self,
+        student: Any,  # noqa: ANN401 - Student needs torch
+        contract: StudentContract,
+        bench: "Bench | None" = None,
+        *,
+        review: ReviewQueue | None = None,
+    ) -> None:
+        """Loads nothing; the bench is what calls of tools are carried out with, `review` is where answers wait."""
+        self.student, self.contract, self.bench, self.review = student, contract, bench, review
         self._lock = threading.RLock()  # the engine takes it again
         self._engine: Engine | None = None
         self._shelf = ClipShelf(contract.frames) if contract.frames else None
@@ -124,6 +131,8 @@ class ServedStudent:
             self._shelf.clear()
         if engine is not None:
             engine.close()
+        if self.review is not None:
+            self.review.close()
 
     @contextmanager
     def turn(self) -> Iterator[Any]:
@@ -152,8 +161,10 @@ class ServedStudent:
         """The student as a chat model: one, made at the first look; it and `ask` take turns at the model.
 
         Raises:
-            RunError: the student was closed.
+            RunError: the student was closed, or answers of it need review, and messages are of no kind.
         """
+        if self.holds(""):
+            raise RunError(f"{why_held(self.contract)}; a chat model is told no kind of question: use ask")
         with self.turn():
             if self._engine is None:
                 self._engine = self.open_engine()
@@ -161,6 +172,8 @@ class ServedStudent:
 
     def open_engine(self, *, max_prompt_tokens: int = sys.maxsize, **limits: Any) -> "Engine":  # noqa: ANN401
         """The student as a chat model within limits of its caller's, as `Engine` takes them, and the contract's own.
+
+        For a server: it lets answers wait that a person has to look at, and the engine does not.
 
         Raises:
             RunError: the student was closed.
@@ -192,12 +205,52 @@ class ServedStudent:
     def ask_many(self, asks: Sequence[Ask]) -> list[Answer]:
         """The answers to several questions in their order, those of one mode in batches.
 
+        Of kinds under review it is what a person said, and nothing before somebody has looked.
+
         Raises:
             ConfigError: one of them is no `Ask`.
             RunError: the student was closed.
         """
-        if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
-            raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")
+        _check(asks)
+        if not self.contract.review:
+            return self.unreviewed(asks)
+        _ = self.loaded
+        held = {i: self._held(one) for i, one in enumerate(asks) if self.holds(one.kind)}
+        return after_review(
+            held, len(asks), queue=self.review, say=lambda places: self.unreviewed([asks[i] for i in places])
+        )
+
+    def holds(self, kind: str) -> bool:
+        """Whether nobody is told an answer to a question of this kind before a person has looked at it."""
+        named = kind if isinstance(kind, str) else ""
+        return is_under_review(named, kinds=self.contract.review, learned=self.contract.kinds)
+
+    def _held(self, ask: Ask) -> Held | Answer:
+        """A question that a person has to look at; or the answer that stands without asking the student."""
+        blank = self.abstained(self._mode_of(ask), "", "")
+        if self.review is None:
+            return not_looked_at(self.contract, blank)
+        shown = self.frames_to_show()
+        try:
+            text, _ = text_of(ask.question, "question"), text_of(ask.kind or "*", "kind")
+            choices, media = choices_of(ask.choices), self.media_of(ask, shown)
+        except (AotError, OSError, TypeError, ValueError) as error:
+            return self.refusal(ask, str(error))
+        return Held(
+            question_of(text, choices=choices, kind=ask.kind),
+            (self.digest, text, choices, ask.kind, blank.mode, ask.with_rationale, media),
+            blank.model_copy(update={"choices": choices}),
+            partial(shown.pictures, media) if shown and media else tuple,
+        )
+
+    def unreviewed(self, asks: Sequence[Ask]) -> list[Answer]:
+        """What the student says itself, whatever is under review: to measure it, or to let a person look first.
+
+        Raises:
+            ConfigError: one of them is no `Ask`.
+            RunError: the student was closed.
+        """
+        _check(asks)
         with self.turn() as model:
             student = model
         shown = self.frames_to_show()
@@ -246,7 +299,7 @@ class ServedStudent:
             VideoError: its clip is refused.
         """
         renderer = student.renderer
-        choices = _choices(ask.choices)
+        choices = choices_of(ask.choices)
         text = text_of(ask.question, "question")
         if mark := renderer.reserved_mark(" ".join((text, *choices))):  # it would end a message and begin another
             raise SourceError(f"the text must not contain {mark!r}, which the model reserves; write it another way")
@@ -292,7 +345,7 @@ class ServedStudent:
 
     def media_of(self, ask: Ask, shown: ShownFrames | None) -> MediaRef | None:
         """What the question shows; None where it shows nothing."""
-        window = Window(_seconds(ask.start_s, "start_s"), _seconds(ask.end_s, "end_s"))
+        window = Window(seconds_of(ask.start_s, "start_s"), seconds_of(ask.end_s, "end_s"))
         if ask.clip is None and ask.frames is None:
             if ask.times_s is not None or window != Window():
                 raise SourceError("times_s, start_s and end_s belong to frames or a clip, and none was given")
@@ -398,6 +451,7 @@ def load_student(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     book: "str | Path | RecipeBook | None" = None,
+    review: str | Path | None = None,
 ) -> ServedStudent:
     """The student in an exported folder, ready to be asked.
 
@@ -406,18 +460,20 @@ def load_student(
         device: auto, cpu or cuda.
         book: recipe cards for a student that looks recipes up, or a folder of them as `data.book` names one; None
             takes those that came with it.
+        review: folder in which answers wait that a person has to look at first (docs/review.md), such as that of the
+            run; without one, questions of these kinds get no answer.
 
     Raises:
         CheckpointError: it is no export, its major version is unknown, a file was altered, or prompts would look
             different from those that the student learned.
-        ConfigError: it has no use for a book, or no card of it can be used.
+        ConfigError: it has no use for a book or for a folder of reviews, or no card of the book can be used.
         SourceError: the folder of the book cannot be read.
     """
     from aot.acting.carried import hands_of
 
     contract, bench = hands_of(read_contract(Path(folder)), Path(folder), book=book)
+    queue = open_review(Path(review), contract) if review is not None else None
     from aot.student.model import loading  # torch, after what needs none
-    from aot.student.rows.talks import talk_hash
 
     config = StudentConfig(
         base=str(folder),
@@ -435,59 +491,10 @@ def load_student(
     )
     renderer = student.renderer
     renderer.offered = tuple(tool.definition for tool in contract.tools)
-    if (now := renderer.template_hash()) != contract.template_hash:
-        raise CheckpointError(
-            f"{folder} promises prompts of template {contract.template_hash}, its files make {now}; export it again"
-        )
-    if contract.talk_hash and (now := talk_hash(renderer)) != contract.talk_hash:
-        raise CheckpointError(
-            f"{folder} promises talks of template {contract.talk_hash}, its files make {now}; export it again"
-        )
-    return ServedStudent(student, contract, bench)
+    check_templates(renderer, contract, folder)
+    return ServedStudent(student, contract, bench, review=queue)
 
 
-def text_of(value: Any, what: str) -> str:  # noqa: ANN401 - whatever came
-    """The text itself, after it was checked.
-
-    Raises:
-        SourceError: it is none, is empty or too long, or holds half a character; the message calls it `what`.
-    """
-    if not isinstance(value, str):
-        raise SourceError(f"the {what} must be text, got {type(value).__name__}")
-    if not value.strip():
-        raise SourceError(f"the {what} is empty")
-    if len(value) > MAX_QUESTION_CHARS:
-        raise SourceError(f"the {what} has {len(value):,} characters, at most {MAX_QUESTION_CHARS:,} are fine")
-    if value != storable(value):
-        raise SourceError(f"the {what} holds half a character (a lone surrogate), which no model reads; mend its text")
-    return value
-
-
-def _choices(choices: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever came
-    """The choices after they were checked; none are fine."""
-    if choices is None:
-        return ()
-    if not isinstance(choices, list | tuple):
-        raise SourceError(f"choices must be a list of texts, got {type(choices).__name__}")
-    if not len(choices):
-        return ()
-    if len(choices) > MOST_CHOICES:
-        raise SourceError(f"{len(choices):,} choices were given, at most {MOST_CHOICES:,} are fine")
-    listed = tuple(text_of(one, f"choice {i}") for i, one in enumerate(choices))
-    if len(listed) < 2:
-        raise SourceError("one choice was given; give at least two, or none for an open question")
-    if twice := [one for i, one in enumerate(listed) if one in listed[:i]]:
-        raise SourceError(f"the choice {twice[0][:80]!r} stands twice; give different ones")
-    return listed
-
-
-def _seconds(value: Any, what: str) -> float | None:  # noqa: ANN401 - whatever came
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise SourceError(f"{what} must be seconds, finite and not negative, got {str(value)[:40]}")
-    return number
+def _check(asks: Sequence[Ask]) -> None:
+    if strange := [ask for ask in asks if not isinstance(ask, Ask)]:
+        raise ConfigError(f"ask_many() takes a list of Ask, got {type(strange[0]).__name__} in it")

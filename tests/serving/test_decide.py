@@ -16,11 +16,12 @@ from aot.records import Question
 from aot.served_records import KindTemperature, ServedCalibration
 from aot.serving.decisions.decider import Decider, State
 from aot.serving.decisions.questions import TypedQuestion, choice, score, yes_no
+from aot.serving.domain import MOST_CHOICES
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import serve_export
 from aot.serving.stream.loop import StudentStream
-from aot.serving.student import MOST_CHOICES, Ask, ServedStudent
+from aot.serving.student import Ask, ServedStudent
 from aot.student.answer.decoding import Prompt
 from aot.student.answer.likelihood import Branch, log_sums, score_tree
 

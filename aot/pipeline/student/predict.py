@@ -51,14 +51,14 @@ class _Item:
     """Why it cannot be asked."""
 
 
-def predict_one(export: Path, ask: Ask, *, book: RecipeBook | None = None) -> Answer:
+def predict_one(export: Path, ask: Ask, *, book: RecipeBook | None = None, review: Path | None = None) -> Answer:
     """The answer of an exported student to one question, with other recipe cards than its own if some are given.
 
     Raises:
         CheckpointError: the export cannot be loaded.
-        ConfigError: it has no use for a book.
+        ConfigError: it has no use for a book, or for a folder of reviews.
     """
-    with load_student(export, book=book) as student:
+    with load_student(export, book=book, review=review) as student:
         return student.ask_many([ask])[0]
 
 
@@ -93,6 +93,7 @@ def predict_file(
     root: Path | None = None,
     mode: AskMode | None = None,
     book: RecipeBook | None = None,
+    review: Path | None = None,
 ) -> PredictSummary:
     """What is in `out` after every question of a file was answered in it.
 
@@ -104,9 +105,10 @@ def predict_file(
         root: folder of the clips; None: that of the questions, or the drawn clips beside a run's questions.
         mode: of every question that names none itself; None leaves it to each (see Ask).
         book: recipe cards in place of those that came with the student.
+        review: folder in which answers wait that a person has to look at first.
 
     Raises:
-        ConfigError: the student has no use for a book.
+        ConfigError: the student has no use for a book, or for a folder of reviews.
         SourceError: the questions cannot be read, or none of them has an id.
         RunError: `out` holds something else, or answers of another student or to other questions.
         CheckpointError: the export cannot be loaded.
@@ -123,7 +125,7 @@ def predict_file(
     kept = _kept(out, {item.id: item.digest for item in items}, contract_digest=contract.digest())
     missing = [item for item in items if item.id not in kept]
     if missing:
-        with load_student(export, book=book) as student, open_append(out) as file:
+        with load_student(export, book=book, review=review) as student, open_append(out) as file:
             for item, answer in _answers(student, missing):
                 append_row(file, _row(item, answer))
                 kept[item.id] = answer.abstained

@@ -32,7 +32,8 @@ from aot.served_records import StudentContract
 from aot.serving.cascade.escalation import Answering, BigModel, Fell, agree
 from aot.serving.cascade.routing import Promises, ask_of, check_target, digest_of, reason_to_escalate
 from aot.serving.contract import read_contract
-from aot.serving.student import Ask, load_student
+from aot.serving.review.holding import why_held
+from aot.serving.student import Ask, ServedStudent, load_student
 from aot.student.answer import open_model
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,15 @@ class Cascade:
         return answer
 
     def ask_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """The answers in the order of the questions; those that go to the big model wait for it together."""
+        """The answers in the order of the questions; those that go to the big model wait for it together.
+
+        Of a kind under review it is what a person said, of neither model.
+        """
         began_s = time.monotonic()
         pairs = list(zip(asks, self.small.ask_many(asks), strict=True))
         for ask, small in pairs:  # in their order, whichever waits for the big model
-            self._promises.observe(ask, small)
+            if small.review is None:
+                self._promises.observe(ask, small)
         if len(pairs) < 2:
             return [self._settle(ask, answer, began_s=began_s) for ask, answer in pairs]
         with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(pairs))) as pool:
@@ -144,7 +149,9 @@ class Cascade:
             )  # fmt: skip
 
     def _settle(self, ask: Ask, small: Answer, *, began_s: float) -> Answer:
-        """The answer that stands, once it is counted and written down."""
+        """The answer that stands, once it is counted and written down; that of a person as it is."""
+        if small.review is not None:
+            return small
         question = digest_of(ask)
         outcome = self._outcome(ask, small, self._route(ask, small, question))
         self._record(question, str(ask.kind or "")[:200], small, outcome, seconds=time.monotonic() - began_s)
@@ -188,9 +195,11 @@ class Cascade:
         """The big model's reply to a request of any form, or that of the small one's engine; and who gave it, and why.
 
         Raises:
-            ChatError: neither gave one.
+            ChatError: neither gave one, or a person has to look at answers first, and this is of no kind.
         """
         began_s = time.monotonic()
+        if isinstance(self.small, ServedStudent) and self.small.holds(""):
+            raise ChatError(why_held(self.contract), reason="bad_request")
         routing = Routing(
             decision="escalate", reason="conversation", promise="none: a conversation was not calibrated for"
         )

@@ -78,7 +78,7 @@ class Deciding:
             )
         try:
             ready = await served.aside(lambda: decider.ready(state))
-            ticket = served.desk.run(lambda: decider.decide(ready, questions))
+            ticket = served.desk.run(lambda: decider.unreviewed(ready, questions))
             return await result_of(ticket, client=client), ready.seen.times_s
         except VideoError as error:
             raise media.unusable(error, param="clip") from None

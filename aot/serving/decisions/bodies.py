@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from aot.answer_records import AbstainReason
+from aot.review_records import ReviewOut
 from aot.serving.decisions.questions import MOST_LEVELS, QuestionType
 from aot.serving.decisions.systemone import MOST_QUESTIONS
-from aot.serving.review.queue import ReviewOut
 from aot.serving.server.chat_reply import AotOut, ChoiceProb
 from aot.serving.server.chat_request import VideoPath
 

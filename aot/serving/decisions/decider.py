@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aot.answer_records import AbstainReason, Answer, Seconds
+from aot.chat.messages import ImagePart
 from aot.errors import OutOfDomainError, SourceError
 from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.serving.decisions.questions import TypedQuestion
-from aot.serving.domain import check_choices, kind_problem
-from aot.serving.student import Ask, ServedStudent, text_of
+from aot.serving.domain import check_choices, kind_problem, text_of
+from aot.serving.review.holding import Held, after_review, not_looked_at
+from aot.serving.review.queue import question_of
+from aot.serving.student import Ask, ServedStudent
 
 if TYPE_CHECKING:
     from aot.student.answer.decoding import Reading
@@ -120,9 +123,7 @@ class Decider:
         if seen := self._seen_as(key):
             return Ready(state, key, seen)
         student, rule, shown = self._served.loaded, self._served.contract.frames, self._served.frames_to_show()
-        frames = state.frames() if callable(state.frames) else state.frames
-        ask = Ask("", clip=state.clip, frames=frames, times_s=state.times_s, start_s=state.start_s, end_s=state.end_s)
-        media = self._served.media_of(ask, shown)
+        media = self._served.media_of(_shows(state), shown)
         key = key or repr((state.text, media))
         if seen := self._seen_as(key):
             return Ready(state, key, seen, Seconds(decode=time.perf_counter() - started_s))
@@ -139,11 +140,38 @@ class Decider:
     def decide(self, about: State | Ready, questions: Sequence[TypedQuestion]) -> list[Answer]:
         """An answer to each question, with the probabilities of its choices; one that cannot be put abstains.
 
+        Of kinds under review it is what a person said, without probabilities, and nothing before somebody has looked.
+
         Raises:
             SourceError: the state cannot be shown to this student.
             VideoError: its clip cannot be read.
             RunError: the student was closed.
         """
+        ready = about if isinstance(about, Ready) else self.ready(about)
+        held = {i: self._held(ready, one) for i, one in enumerate(questions) if self._served.holds(one.kind)}
+        return after_review(
+            held, len(questions), queue=self._served.review,
+            say=lambda places: self.unreviewed(ready, [questions[i] for i in places]),
+        )  # fmt: skip
+
+    def _held(self, ready: Ready, question: TypedQuestion) -> Held | Answer:
+        """A question that a person has to look at, or the answer that stands without asking the student."""
+        served, state = self._served, ready.state
+        blank = served.abstained("decide", "", "").model_copy(update={"choices": question.choices})
+        if served.review is None:
+            return not_looked_at(served.contract, blank)
+
+        def pictures() -> Sequence[ImagePart]:
+            shown = served.frames_to_show()
+            media = served.media_of(_shows(state), shown)
+            return shown.pictures(media) if shown and media else ()
+
+        text = " ".join(filter(None, (state.text.strip(), question.text.strip())))
+        row = question_of(text, choices=question.choices, kind=question.kind)
+        return Held(row, (served.digest, ready.key, question), blank, pictures)
+
+    def unreviewed(self, about: State | Ready, questions: Sequence[TypedQuestion]) -> list[Answer]:
+        """What the student decides itself, whatever is under review; raises as `decide`."""
         ready = about if isinstance(about, Ready) else self.ready(about)
         rows: dict[int, _Row] = {}
         failed: dict[int, tuple[AbstainReason, str]] = {}
@@ -296,6 +324,11 @@ class Decider:
             seconds=seconds, model=contract.name, contract_version=contract.version,
             contract_digest=self._served.digest,
         )  # fmt: skip
+
+
+def _shows(state: State) -> Ask:
+    frames = state.frames() if callable(state.frames) else state.frames
+    return Ask("", clip=state.clip, frames=frames, times_s=state.times_s, start_s=state.start_s, end_s=state.end_s)
 
 
 def _size(seen: _Seen) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aot.errors import SourceError
-from aot.serving.student import MOST_CHOICES, text_of
+from aot.serving.domain import MOST_CHOICES, text_of
 
 QuestionType = Literal["choice", "yes_no", "score"]
 MOST_LEVELS = 101

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aot.errors import SourceError
 from aot.rationales.notation import format_time
 from aot.serving.decisions.questions import MOST_LEVELS, TypedQuestion, choice, yes_no
-from aot.serving.student import MOST_CHOICES
+from aot.serving.domain import MOST_CHOICES
 
 MOST_QUESTIONS = 64
 MOST_ASSETS = 64

@@ -120,7 +120,7 @@ class RemoteStudent:
             raise SubtaskError(f"{where} cannot be reached: {error or type(error).__name__}", "connection") from None
         finally:
             connection.close()
-        if reply.status != 200:
+        if reply.status not in (200, 202):  # 202: a person has to look first, as the body says
             raise SubtaskError(f"{where} answered {reply.status}: {_error_text(raw)}", "refused")
         try:
             if len(raw) > MAX_REPLY_BYTES:

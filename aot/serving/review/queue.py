@@ -10,7 +10,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,34 +20,14 @@ from aot.display import storable
 from aot.errors import AotError, ConfigError
 from aot.files.parts import Part, parts_of, writer_name
 from aot.files.run_folder import RunFolder
-from aot.records import Record
 from aot.review.rows import read_pending, read_reviews
 from aot.review.standing import Standing, standings_of
-from aot.review_records import AskedQuestion, PendingRow, Picture, ReviewState
+from aot.review_records import AskedQuestion, PendingRow, Picture, ReviewOut
 from aot.serving.review.items import MOST_FRAMES, PICTURE_SIDE_PX
 
 MOST_WAITING = 1_000
 """Requests that may wait; one more is refused, so that nobody fills a disk with them."""
 EVERY_KIND = "*"
-
-
-class ReviewOut(Record):
-    """How far the review of an answer is, as a client is told."""
-
-    state: ReviewState
-    """`pending`: nobody has looked yet; the same request sent again later gets the answer."""
-    id: str
-    """Of the request, by which its review is known."""
-
-    @property
-    def sentence(self) -> str:
-        """The same for people; nothing of whoever reviewed."""
-        return {
-            "pending": f"This answer waits for review by a person ({self.id}). Send the same request again later.",
-            "approved": "A person reviewed this answer and approved of it.",
-            "corrected": "A person reviewed what the model answered and gave this answer instead.",
-            "rejected": "A person reviewed what the model answered and rejected it; there is no answer.",
-        }[self.state]
 
 
 @dataclass(frozen=True)
@@ -97,9 +77,7 @@ class ReviewQueue:
 
     def covers(self, kind: str) -> bool:
         """Whether an answer to a question of this kind waits for a person."""
-        if EVERY_KIND in self._kinds or kind in self._kinds:
-            return True
-        return bool(self._kinds) and kind not in self._known
+        return is_under_review(kind, kinds=self._kinds, learned=self._known)
 
     def outcome(self, request_id: str) -> Outcome | None:
         """What is to be told of a request; None where it was never made."""
@@ -161,6 +139,17 @@ class ReviewQueue:
         except OSError as error:
             raise AotError(f"the pictures of a request cannot be kept ({error.strerror})") from None
         return Picture(name=name, time_s=image.time_s)
+
+
+def is_under_review(kind: str, *, kinds: Collection[str], learned: Collection[str]) -> bool:
+    """Whether an answer to a question of this kind waits for a person, where these kinds are under review.
+
+    >>> [is_under_review(kind, kinds=("sum",), learned=("sum", "easy")) for kind in ("sum", "easy", "")]
+    [True, False, True]
+    """
+    if EVERY_KIND in kinds or kind in kinds:
+        return True
+    return bool(kinds) and kind not in learned
 
 
 def request_id(*parts: Any) -> str:  # noqa: ANN401 - any JSON

@@ -7,7 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from aot.errors import ConfigError
 from aot.serving.decisions.api import decide_router
+from aot.serving.review.holding import why_held
 from aot.serving.server import completions, errors
 from aot.serving.server.served import Served, served_of
 
@@ -15,7 +17,13 @@ __all__ = ["Served", "build_app", "served_of"]
 
 
 def build_app(served: Served) -> FastAPI:
-    """The application over what is served, without a port."""
+    """The application over what is served, without a port.
+
+    Raises:
+        ConfigError: answers need review by a person, and there is no queue in which they wait.
+    """
+    if served.contract is not None and served.contract.review and served.review is None:
+        raise ConfigError(why_held(served.contract))
     app = FastAPI(title="aot serve", version="1", docs_url=None, redoc_url=None, responses=errors.RESPONSES)
     app.state.served = served
     for kind in (errors.ApiError, RequestValidationError, HTTPException, Exception):

@@ -13,9 +13,9 @@ from aot.answer_records import AbstainReason, MadeCall, Routing
 from aot.chat.messages import ChatReply
 from aot.errors import ChatError
 from aot.records import TokenLogprob
+from aot.review_records import ReviewOut
 from aot.run_records import ChatUsage
 from aot.serving.disclosure import Origin
-from aot.serving.review.queue import ReviewOut
 
 DONE = b"data: [DONE]\n\n"
 _NUMBERS = random.Random()

@@ -205,7 +205,7 @@ class Desk:
 
     def _answers(self, groups: Sequence[Any]) -> list[list[Answer]]:
         assert self._student is not None
-        answers = iter(self._student.ask_many([one for group in groups for one in group]))
+        answers = iter(self._student.unreviewed([one for group in groups for one in group]))
         return [[next(answers) for _ in group] for group in groups]
 
     def _settle(self, jobs: Sequence[_Job], make: Callable[[], Sequence[Any]]) -> None:

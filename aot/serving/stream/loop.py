@@ -241,7 +241,7 @@ class StudentStream:
 
     def _answer_now(self) -> Answer:
         if self._reader.outside:
-            return self._abstained("out_of_domain", self._reader.outside)
+            return self._abstained(self._reader.reason, self._reader.outside)
         if self._ended:
             return self._abstained("failed", f"the thread of the stream has ended ({self._ended}); open a new stream")
         newest, now_s = self._ring.newest, self._clock()

@@ -17,6 +17,7 @@ from aot.records import Question
 from aot.run_records import ChatUsage
 from aot.served_records import AskMode
 from aot.serving.domain import check_choices, kind_problem, label_problem
+from aot.serving.review.holding import why_held
 from aot.serving.stream.ring import HeldFrame, PickedFrames
 from aot.serving.student import ServedStudent
 from aot.student.answer.decoding import steps
@@ -70,7 +71,11 @@ class StreamReader:
         if self.mode == "decide" and not choices:
             raise SourceError("mode decide needs choices")
         self.outside = label_problem(contract, choices) or kind_problem(contract, kind)
-        """Why the question lies outside what the student was trained on; empty where it does not."""
+        """Why the question gets no answer, whatever is seen; empty where it does."""
+        self.reason: AbstainReason = "out_of_domain"
+        """The same in a word."""
+        if student.holds(kind):
+            self.outside, self.reason = f"{why_held(contract)}; answers of a stream cannot wait", "pending_review"
         try:
             self._question = Question(
                 id="stream", dataset="", split="", kind=self._kind, text=question, choices=tuple(choices),

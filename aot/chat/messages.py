@@ -62,6 +62,10 @@ def message(role: Literal["system", "user", "assistant", "tool"], *parts: str | 
     return Message(role=role, parts=tuple(TextPart(text=one) if isinstance(one, str) else one for one in parts))
 
 
+WATERMARK_TOKENS = 200
+"""Free text of more tokens is to carry a watermark by the EU's code of practice, as summaries of it say."""
+
+
 class Sampling(Record):
     """How a reply is drawn."""
 
@@ -71,6 +75,11 @@ class Sampling(Record):
     seed: int | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     """Alternatives to tell beside the log-probability of each token; None asks for no log-probabilities at all."""
+
+    @property
+    def takes_watermark(self) -> bool:
+        """Whether a reply carries the watermark of whoever serves it: a sampled one that may be long."""
+        return self.temperature > 0 and self.max_tokens > WATERMARK_TOKENS
 
 
 class ChatRequest(Record):

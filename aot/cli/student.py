@@ -386,6 +386,10 @@ def serve(
     disclose: Annotated[
         bool, typer.Option("--disclose", help="Put a sentence behind each text that says what wrote it.")
     ] = False,
+    watermark_key_env: Annotated[
+        str | None,
+        typer.Option("--watermark-key-env", help="Environment variable with the secret of a watermark."),
+    ] = None,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = Limits.max_body_mb,
     max_images: Annotated[int, typer.Option(min=1, help="In one request.")] = Limits.max_images,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = Limits.max_pixels,
@@ -406,7 +410,8 @@ def serve(
     serve_command(
         export, host=host, port=port, allow=allow or (), key_env=key_env, back_ends=student or (), model=model,
         back_end_key_env=student_key_env, record=record, record_text=record_text, redact=redact, limits=limits,
-        cascade=cascade, disclose=disclose, book=book, review=review, review_kinds=review_kind or (), say=tell,
+        cascade=cascade, disclose=disclose, book=book, review=review, review_kinds=review_kind or (),
+        watermark_key_env=watermark_key_env, say=tell,
     )  # fmt: skip
 
 

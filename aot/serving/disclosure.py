@@ -3,19 +3,24 @@
 Said of what the contract knows, in fields for machines and in one text for people. Knows no server and no model.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from aot.chat.messages import WATERMARK_TOKENS
+from aot.chat.server.keys import Secret
 from aot.display import one_line
+from aot.errors import ConfigError
 from aot.records import Record
 from aot.served_records import StudentContract
 
-WATERMARK_TOKENS = 200
-"""Free text of more tokens is to carry a watermark by the EU's code of practice, as summaries of it say."""
+LEAST_SECRET_CHARS = 16
 Calibrated = Literal["calibrated", "not_calibrated", "none"]
 """What a confidence is; `none`: there is none."""
-Watermark = Literal["none_short_text", "none"]
-"""`none_short_text`: the text has at most WATERMARK_TOKENS tokens, which are exempt; longer text has none either."""
+Watermark = Literal["synthid", "none_short_text", "none_greedy", "none"]
+"""`synthid`: put in. `none_short_text`: at most WATERMARK_TOKENS tokens, which are exempt. Of longer text
+`none_greedy`: nothing was sampled, as in all that is graded, and a mark would change it; `none`: nobody asked."""
 
 
 class Origin(Record):
@@ -39,7 +44,12 @@ class Origin(Record):
 
 
 def origin_of(
-    contract: StudentContract | None, *, mode: str = "none", has_confidence: bool = False, tokens: int = 0
+    contract: StudentContract | None,
+    *,
+    mode: str = "none",
+    has_confidence: bool = False,
+    tokens: int = 0,
+    long_text: Watermark = "none",
 ) -> Origin:
     """Where an answer comes from that the student of a contract gave, or somebody of whom nothing is known.
 
@@ -48,8 +58,10 @@ def origin_of(
         mode: how the student was asked.
         has_confidence: whether a confidence stands beside the answer.
         tokens: of the reply.
+        long_text: what holds of it where it is long; a mark is in a short one, too.
     """
-    watermark: Watermark = "none" if tokens > WATERMARK_TOKENS else "none_short_text"
+    is_short = tokens <= WATERMARK_TOKENS and long_text != "synthid"
+    watermark: Watermark = "none_short_text" if is_short else long_text
     if contract is None:
         return Origin(confidence="not_calibrated" if has_confidence else "none", watermark=watermark)
     origin = contract.origin
@@ -101,3 +113,21 @@ def text_of(model: str, origin: Origin, *, sure: float | None = None) -> str:
         calibrated = "" if origin.confidence == "calibrated" else "not "
         parts.append(f"Its confidence is {sure:.0%}, {calibrated}calibrated.")
     return one_line(" ".join((*parts, *origin.limits)))
+
+
+def read_watermark_secret(name: str | None, environment: Mapping[str, str] = os.environ) -> Secret | None:
+    """The secret of a watermark in an environment variable; None where no name was given.
+
+    Raises:
+        ConfigError: the variable is not set, or holds too little to be a secret.
+    """
+    if name is None:
+        return None
+    value = environment.get(name, "").strip()
+    if len(value) < LEAST_SECRET_CHARS:
+        raise ConfigError(
+            f"--watermark-key-env names {name}, and this environment variable "
+            f"{'holds fewer than' if value else 'is not set; it needs'} {LEAST_SECRET_CHARS} characters; put a long "
+            "random text there, such as that of `openssl rand -hex 32`, and keep it: the mark is only found with it"
+        )
+    return Secret(value)

@@ -18,8 +18,9 @@ from serving_kit import running
 from aot import load_student
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest
-from aot.errors import ChatError
+from aot.errors import ChatError, ConfigError
 from aot.records import WrittenCall
+from aot.serving.disclosure import origin_of, read_watermark_secret
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import Recorder, Served, serve_export
@@ -76,6 +77,22 @@ def test_every_reply_says_for_machines_and_for_people_where_it_comes_from(client
         assert origin["confidence"] == ("none" if reply.aot["confidence"] is None else "not_calibrated")
         assert origin["watermark"] == "none_short_text" and "Written by tiny-text" in reply.aot["disclosure"]
         assert "Written by" not in reply.choices[0].message.content
+
+
+def test_long_sampled_text_is_marked_and_says_so_and_what_is_graded_is_not(text_export: Path) -> None:
+    secret = read_watermark_secret("MARK", {"MARK": "0123456789abcdef"})
+    served = serve_export(text_export, limits=Limits(), watermark=secret)
+    said = []
+    with TestClient(build_app(served), raise_server_exceptions=False) as client:
+        for more in ({"temperature": 2, "max_tokens": 240}, {"temperature": 2, "max_tokens": 9}, {"max_tokens": 240}):
+            reply = client.post("/v1/chat/completions", json={"model": "tiny-text", "messages": SUM, **more}).json()
+            said.append(reply["aot"]["origin"]["watermark"])
+    served.close()
+    assert said == ["synthid", "none_short_text", "none_short_text"]
+    assert origin_of(served.contract, tokens=201, long_text="none_greedy").watermark == "none_greedy"
+    for value in ("", "short"):
+        with pytest.raises(ConfigError, match="16 characters"):
+            read_watermark_secret("MARK", {"MARK": value})
 
 
 def test_a_sentence_stands_behind_the_text_where_it_is_asked_for_and_never_inside_json(client: openai.OpenAI) -> None:

@@ -21,7 +21,9 @@ from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
 from aot.student.answer import open_model
 from aot.student.answer.engine import Engine, _shown, load_engine
+from aot.student.answer.sampling import SampledAlone
 from aot.student.answer.speaker import load_speaker
+from aot.student.answer.watermark import Watermark
 from aot.student.rows.prompts import has_tool_form, read_calls, template_messages
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32)
@@ -329,3 +331,27 @@ def test_folders_of_another_kind_are_told_with_what_to_do(tmp_path: Path) -> Non
     ):
         with pytest.raises(ConfigError, match=told):
             load_engine(ChatConfig(backend="local", model=str(model)))
+
+
+def _sampled(mark: Watermark | None, *, seed: int, spread: float = 1.5) -> list[int]:
+    """A text of 120 tokens over 60 words, of which some are likelier each time."""
+    device, drawn = torch.device("cpu"), torch.Generator().manual_seed(seed)
+    marker = mark.marker(device) if mark else None
+    sampler = SampledAlone(temperature=0.8, top_p=0.95, seed=seed, sample_index=0, device=device, marker=marker)
+    return [sampler(torch.randn(60, generator=drawn) * spread) for _ in range(120)]
+
+
+def test_a_watermark_is_found_with_its_secret_and_in_no_other_text() -> None:
+    ours, theirs = Watermark("a secret of ours, long enough"), Watermark("another secret, as long as ours")
+    marked, plain = ([_sampled(mark, seed=i) for i in range(4)] for mark in (ours, None))
+    seen = [ours.look(ids) for ids in marked]
+    assert all(one and one.p_value < 1e-6 and one.low > 0.5 for one in seen)
+    others = [one for ids in plain if (one := ours.look(ids))] + [one for ids in marked if (one := theirs.look(ids))]
+    assert len(others) == 8 and all(one.p_value > 1e-4 for one in others)
+    assert ours.look(plain[0][:10]) is None and plain[0] == _sampled(None, seed=0)
+    assert _sampled(ours, seed=0, spread=200.0) == _sampled(None, seed=0, spread=200.0)  # where nothing can be chosen
+
+
+def test_only_long_sampled_replies_take_a_watermark() -> None:
+    cases = {(0.0, 500): False, (0.7, 200): False, (0.7, 201): True}
+    assert {key: Sampling(temperature=key[0], max_tokens=key[1]).takes_watermark for key in cases} == cases

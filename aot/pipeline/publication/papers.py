@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aot.chat.messages import WATERMARK_TOKENS
 from aot.config import EMBEDDED_STUDENTS
 from aot.display import counted, one_line
 from aot.pipeline.publication.chain import BOM, CROISSANT, DATA, LINKS, NOTICE, STUDENT, ChainLink
@@ -15,7 +16,7 @@ from aot.reporting.card import card_text
 from aot.reporting.load import RunData
 from aot.reporting.markdown import code, markdown_text
 from aot.served_records import StudentContract, StudentOrigin
-from aot.serving.disclosure import WATERMARK_TOKENS, sentence_of
+from aot.serving.disclosure import sentence_of
 
 NOT_STATED = "not stated"
 SOURCES = (
@@ -97,9 +98,9 @@ def watermark_words(facts: Facts) -> str:
             f"code of practice ask for a watermark in text of more than {WATERMARK_TOKENS} tokens only"
         )
     return (
-        f"none: a reply may have {facts.most_tokens:,} tokens, and this project puts no watermark into text. Summaries "
-        f"of the code of practice ask for one in free text of more than {WATERMARK_TOKENS} tokens; replies say in a "
-        "field whether they are longer"
+        f"none unless whoever serves it asks for one (`aot serve --watermark-key-env`): a reply may have "
+        f"{facts.most_tokens:,} tokens. Summaries of the code of practice ask for one in free text of more than "
+        f"{WATERMARK_TOKENS} tokens; a field of each reply says whether it is longer, and marked"
     )
 
 
@@ -121,7 +122,7 @@ def disclosure_fields(facts: Facts) -> list[tuple[str, str]]:
         ),
         ("visible marking", f"`aot serve --disclose` puts a sentence behind each reply; {NOTICE} has words for people"),
         ("watermark", watermark_words(facts)),
-        ("detector", "none is offered"),
+        ("detector", "of that watermark, for whoever has its secret: scripts/check_watermark.py; of the student, none"),
         ("published by", facts.publisher or NOT_STATED),
         ("legal texts", SOURCES),
     ]

@@ -10,6 +10,7 @@ from aot.errors import ConfigError
 from aot.served_records import StudentContract
 from aot.serving.back_ends import open_back_ends
 from aot.serving.contract import read_contract
+from aot.serving.disclosure import read_watermark_secret
 from aot.serving.review.queue import ReviewQueue
 from aot.serving.server.limits import Limits
 from aot.serving.server.listening import is_address_of, open_port, read_key, serve
@@ -36,6 +37,7 @@ def serve_command(
     book: Path | None = None,
     review: Path | None = None,
     review_kinds: Sequence[str] = (),
+    watermark_key_env: str | None = None,
     say: Callable[[Iterable[str]], None],
 ) -> None:
     """Serve until a signal; the port is opened first, since loading a model for a taken one would be in vain.
@@ -51,6 +53,9 @@ def serve_command(
         raise ConfigError("--cascade stands over an exported student in this process; leave --student out")
     if book is not None and back_ends:
         raise ConfigError("--book is for an exported student in this process; leave --student out")
+    if watermark_key_env is not None and back_ends:
+        raise ConfigError("--watermark-key-env marks what a student in this process writes; leave --student out")
+    secret = read_watermark_secret(watermark_key_env)
     folders, key = tuple(_folder(one) for one in allow), read_key(key_env)
     contract = read_contract(export, check_files=False) if export else None
     section = load_cascade_config(cascade) if cascade else None
@@ -72,14 +77,9 @@ def serve_command(
         else:
             assert export is not None
             served = serve_export(
-                export,
-                limits=limits,
-                allow=folders,
-                recorder=recorder,
-                cascade=cascade,
-                disclose=disclose,
-                book=book,
-            )
+                export, limits=limits, allow=folders, recorder=recorder, cascade=cascade, disclose=disclose, book=book,
+                watermark=secret,
+            )  # fmt: skip
         served.review = queue
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]

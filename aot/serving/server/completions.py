@@ -14,14 +14,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from aot.answer_records import AbstainReason, Answer, ServedRow
-from aot.chat.messages import ChatReply, ChatRequest, ImagePart
+from aot.chat.messages import ChatReply, ChatRequest, ImagePart, Sampling
 from aot.display import storable
 from aot.errors import ChatError, OutOfDomainError
 from aot.review_records import PendingRow
-from aot.served_records import AskMode
+from aot.served_records import AskMode, StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade
-from aot.serving.disclosure import origin_of, text_of
+from aot.serving.disclosure import Watermark, origin_of, text_of
 from aot.serving.review.disclosing import abstention_of, disclosure_of, origin_of_person
 from aot.serving.review.queue import Outcome, ReviewQueue, question_of, request_id
 from aot.serving.server import errors
@@ -91,6 +91,8 @@ class _Turn:
     """That the model was shown."""
     waits: bool = False
     """Whether a person has to look at the answer before anybody is told."""
+    sampling: Sampling | None = None
+    """Of a reply that is written as a client asked; None of an answer to a question, which is never sampled."""
     said: tuple[str | None, AotOut] | None = None
     """Text and facts of the reply, once it is whole."""
 
@@ -115,7 +117,7 @@ class _Turn:
         # Text alone is quicker read than handed to another thread.
         request = await served.aside(made) if self.ask.has_media else made()
         images = [image for one in request.messages for image in images_of(one)]
-        self.images = images
+        self.images, self.sampling = images, request.sampling
         self.frame_times_s = [image.time_s for image in images if image.time_s is not None]
         return request
 
@@ -136,6 +138,14 @@ class _Turn:
         wanted = self.served.disclose or self.ask.body.aot.disclose
         return wanted and not self.ask.choices and self.ask.body.response_format is None
 
+    def _long_text(self, who: StudentContract | None) -> Watermark:
+        """What holds of a long reply of the student here; of another model it is not known."""
+        if who is None or self.served.desk is None:
+            return "none"
+        if self.sampling is None or not self.sampling.temperature:
+            return "none_greedy"
+        return "synthid" if self.served.watermark and self.sampling.takes_watermark else "none"
+
     def outcome(self, reply: ChatReply, *, finish: str, content: str | None, **more: Any) -> AotOut:  # noqa: ANN401
         """What this project tells of a reply; counted and noted on the way."""
         served, contract = self.served, self.served.contract
@@ -144,7 +154,9 @@ class _Turn:
         # What a larger model was asked instead is none of the student's words.
         who = None if more.get("escalated") else contract
         tokens = reply.usage.completion_tokens if reply.usage else 0
-        origin = origin_of(who, mode=mode, has_confidence=sure is not None, tokens=tokens)
+        origin = origin_of(
+            who, mode=mode, has_confidence=sure is not None, tokens=tokens, long_text=self._long_text(who)
+        )
         disclosure = text_of(reply.model or served.name, origin, sure=sure)
         if content and self.discloses and finish != "tool_calls":
             self.completion.note = f"\n\n{disclosure}"

@@ -16,6 +16,7 @@ from fastapi import Request
 from aot.answer_records import Answer, ServedRow
 from aot.chat.client import ChatModel
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart
+from aot.chat.server.keys import Secret
 from aot.display import storable
 from aot.errors import AotError
 from aot.files.run_folder import append_row, open_append
@@ -97,6 +98,8 @@ class Served:
     """Whether a sentence behind the text of every reply says where it comes from, too."""
     review: ReviewQueue | None = None
     """Where answers wait that a person has to look at first; None where no kind of question needs that."""
+    watermark: bool = False
+    """Whether the student's long sampled replies carry a watermark."""
     draining: bool = False
     """Whether a signal came: what was taken is finished, nothing new is."""
 
@@ -269,10 +272,11 @@ def serve_export(
     cascade: Path | None = None,
     disclose: bool = False,
     book: Path | None = None,
+    watermark: Secret | None = None,
 ) -> Served:
     """The student in an exported folder, loaded, with a desk of its own; a config file of a cascade puts it over that.
 
-    A folder of recipe cards takes the place of those that came with it.
+    A folder of recipe cards takes the place of those that came with it; the secret is that of a watermark.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -282,12 +286,15 @@ def serve_export(
 
     student, metrics = load_student(folder, book=book), Metrics()
     contract = student.contract
-    engine = student.open_engine(max_prompt_tokens=limits.max_prompt_tokens, deadline_s=limits.reply_s)
+    engine = student.open_engine(
+        max_prompt_tokens=limits.max_prompt_tokens, deadline_s=limits.reply_s, watermark=watermark
+    )
     desk = Desk(engine, student=student, limits=limits, metrics=metrics)
-    if cascade is not None:
-        both = load_cascade(cascade, DeskStudent(desk, contract))
-        return Served(both, contract, student, desk, both, limits, metrics, allow, "", recorder, disclose=disclose)
-    return Served(desk, contract, student, desk, None, limits, metrics, allow, "", recorder, disclose=disclose)
+    both = load_cascade(cascade, DeskStudent(desk, contract)) if cascade is not None else None
+    return Served(
+        both or desk, contract, student, desk, both, limits, metrics, allow, "", recorder, disclose=disclose,
+        watermark=watermark is not None,
+    )  # fmt: skip
 
 
 def served_of(request: Request) -> Served:

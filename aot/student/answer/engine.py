@@ -16,12 +16,14 @@ import torch
 
 from aot.chat.messages import ChatReply, ChatRequest, ImagePart, TokenLogprob
 from aot.chat.pictures import unpacked
+from aot.chat.server.keys import Secret
 from aot.config import ChatConfig
 from aot.errors import ChatError, CheckpointError, ConfigError
 from aot.run_records import ChatUsage
 from aot.student.answer.decoding import TOKEN_MARKS, Prompt, Reading, alike, on_device, read_prompts, steps
 from aot.student.answer.sampling import Noted, NotedToken, SampledAlone, each_alone
 from aot.student.answer.speaker import Speaker, load_speaker
+from aot.student.answer.watermark import Watermark
 from aot.student.model.caches import can_drop_tokens, position_counter
 from aot.student.model.loading import context_of
 from aot.student.rows.frames import FRAME_DIM, Tensors
@@ -84,6 +86,7 @@ class Engine:
         raise_tokens: float = 1.0,
         deadline_s: float = 600.0,
         lock: AbstractContextManager[Any] | None = None,
+        watermark: Secret | None = None,
     ) -> None:
         """Takes a loaded model.
 
@@ -94,9 +97,11 @@ class Engine:
                 second try would only write the same again.
             deadline_s: a reply that takes longer is given up.
             lock: held while the model works, where others use it too.
+            watermark: secret of a mark that is put into replies that are sampled and may be long.
         """
         self.name, self._lock = speaker.name, lock or threading.RLock()
         self._held: Speaker | None = speaker
+        self._watermark = Watermark(watermark.reveal()) if watermark else None
         self._max_prompt_tokens, self._raise_tokens, self._deadline_s = max_prompt_tokens, raise_tokens, deadline_s
 
     def reply(self, request: ChatRequest) -> ChatReply:
@@ -286,13 +291,14 @@ class Engine:
         yield Piece(unsent_text, reply)
 
     def _noted(self, turns: Sequence[_Turn]) -> Noted:
-        samplers = []
+        samplers, mark = [], self._watermark
         for turn in turns:
             sampling = turn.request.sampling
             samplers.append(
                 SampledAlone(
                     temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed or 0,
                     sample_index=turn.request.sample_index, device=self._speaker.device,
+                    marker=mark.marker(self._speaker.device) if mark and sampling.takes_watermark else None,
                 )
             )  # fmt: skip
         wanted = [turn.request.sampling.top_logprobs for turn in turns]

@@ -6,6 +6,7 @@ A way is a function of logits [rows, vocabulary] and the numbers of the replies 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -51,10 +52,20 @@ def sampled_together(sampling: BatchSampling, device: torch.device) -> Pick:
 class SampledAlone:
     """Samples each reply from numbers of its own, so that neither its batch nor another thread changes it."""
 
-    def __init__(self, *, temperature: float, top_p: float, seed: int, sample_index: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        sample_index: int,
+        device: torch.device,
+        marker: Any = None,  # noqa: ANN401 - a LogitsProcessor
+    ) -> None:
+        """A marker is a LogitsProcessor that puts a watermark into this reply, and into no other one."""
         digest = hashlib.sha256(f"{seed}:{sample_index}".encode()).digest()
         self._generator = torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7], "little"))
-        self._temperature, self._top_p = temperature, top_p
+        self._temperature, self._top_p, self._marker, self._last = temperature, top_p, marker, 0
 
     def __call__(self, logits_V: torch.Tensor) -> int:
         """The next token of the reply."""
@@ -63,7 +74,12 @@ class SampledAlone:
         probs_V, order_V = torch.softmax(logits_V / self._temperature, dim=-1).sort(descending=True)
         before_V = probs_V.cumsum(dim=-1) - probs_V
         probs_V = torch.where(before_V < self._top_p, probs_V, torch.zeros_like(probs_V))
-        return int(order_V[torch.multinomial(probs_V, 1, generator=self._generator)])
+        if self._marker is not None:  # behind top_p, or the mark would bring back what that has left out
+            scores_V = torch.full_like(probs_V, -torch.inf).scatter(0, order_V, probs_V.log())
+            last = torch.tensor([[self._last]], device=probs_V.device)
+            probs_V = torch.softmax(self._marker(last, scores_V[None])[0], dim=-1)[order_V]
+        self._last = int(order_V[torch.multinomial(probs_V, 1, generator=self._generator)])
+        return self._last
 
 
 def each_alone(samplers: Sequence[SampledAlone]) -> Pick:

@@ -4,7 +4,7 @@
     PYTHONPATH=. OMP_NUM_THREADS=1 drift_env/bin/python scripts/sim_drift.py
 
 The bets are those of aot.drift and aot.serving.cascade.watch, for all deployments at once, and
-tests/drift/test_sim_drift.py compares both. Beside them stand tests of each batch: Kolmogorov-Smirnov and chi-square
+tests/drift/test_bets.py compares both. Beside them stand tests of each batch: Kolmogorov-Smirnov and chi-square
 (scipy), the exact binomial test, and evidently where it is installed.
 
 A deployment: accuracy 85% at export, and confidences that mean what they say (beta, mean 0.85). A look brings 20

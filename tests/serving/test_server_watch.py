@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from aot.answer_records import ServedRow
 from aot.cli import app
 from aot.config import load_config
-from aot.drift.look import read_canaries
+from aot.drift.look import clips_of, read_canaries
 from aot.errors import ConfigError
-from aot.files.run_folder import RunFolder, read_rows
+from aot.files.run_folder import RunFolder, publish_rows, read_rows
 from aot.pipeline import run_stages
 from aot.records import Question
 from aot.serving.server.app import build_app
@@ -21,6 +21,7 @@ from aot.serving.server.command import read_redactions
 from aot.serving.server.limits import Limits
 from aot.serving.server.served import Recorder, serve_export
 
+KITCHEN = Path(__file__).parents[2] / "configs" / "video" / "toy_kitchen_tiny.yaml"
 CONFIG = Path(__file__).parents[2] / "configs" / "text" / "tiny_math_tiny.yaml"
 
 
@@ -83,6 +84,38 @@ def test_an_export_that_is_as_it_was_answers_its_canaries_as_before(
     assert code == 0 and "8 of 8 were asked; 0 that were right" in said, said
     code, said = aot("watch", text_export, "--canaries", canaries, "--draw", 8, "--run", prepared.root)
     assert code != 0 and "is there already" in said
+
+
+def test_canaries_about_clips_come_from_the_seed_and_are_lost_when_clips_show_something_else(
+    video_export: Path, tmp_path: Path
+) -> None:
+    settings = ("data.toy={train_clips: 1, test_clips: 1, test_ood_clips: 1}", f"run.dir={tmp_path / 'run'}")
+    config = load_config(KITCHEN, overrides=settings)
+    run, _ = run_stages(config, config_path=KITCHEN, command=["aot"], stages=("prepare",))
+    files = [tmp_path / name for name in ("one.jsonl", "two.jsonl")]
+    for file in files:
+        code, said = aot("watch", video_export, "--canaries", file, "--draw", 5, "--run", run.root)
+        assert code == 0 and "5 canaries" in said, said
+    one, two = map(read_canaries, files)
+    clips, again = (sorted(clips_of(file).glob("*.mp4")) for file in files)
+    assert one == two and all(row.question.media and not row.question.id.startswith("test") for row in one)
+    contents, others = ([path.read_bytes() for path in paths] for paths in (clips, again))
+    assert contents == others
+    ours = {path.read_bytes() for path in run.clips.glob("*.mp4")}
+    assert len(clips) > 4 and not ours.intersection(contents)
+    known = [
+        row.model_copy(update={"right": True, "question": row.question.model_copy(update={"answer": row.answer})})
+        for row in one
+        if row.answer in row.question.choices
+    ]  # the base is at chance here: what it says at export is taken for right
+    publish_rows(files[0], known)
+    look = ("watch", video_export, "--canaries", files[0], "--ask")
+    code, said = aot(*look)
+    assert code == 0 and f"{len(known)} of {len(known)} were asked; 0 that were right" in said, said
+    for path, content in zip(clips, [*contents[1:], contents[0]], strict=True):  # a camera that was plugged elsewhere
+        path.write_bytes(content)
+    code, said = aot(*look)
+    assert code == 3 and "ALARM canaries_lost" in said, said
 
 
 @pytest.mark.parametrize(

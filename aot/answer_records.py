@@ -318,6 +318,8 @@ class ServedRow(Record):
     escalated: bool = False
     agreed: bool | None = None
     """Whether an audit of the cascade found the big model of the same opinion; None where there was none."""
+    tool_agreement: float | None = None
+    """Whether the answer stands in what its calls of tools gave, 1 or 0; None where none was made."""
     cost: float | None = None
     usage: ChatUsage = ChatUsage()
     seconds: float = 0.0

@@ -18,6 +18,7 @@ from aot.errors import SourceError
 from aot.files.jsonl import MAX_LINE_BYTES, RefusedRow, RowProblem, parse_object
 from aot.files.run_folder import whole_lines
 from aot.serving.cascade.watch import features_of, question_sha256
+from aot.serving.replies import tool_agreement
 
 _HEAD_BYTES = 4096
 _YEAR_2000_S = 946_684_800
@@ -122,7 +123,7 @@ def _row(fields: dict[str, Any], place: str, words: frozenset[str]) -> SeenRow:
         else None,
         "escalated": _truth(fields, "escalated"),
         "disagreed": None if (agreed := _truth(fields, "agreed", ("routing", "agreed"))) is None else 1.0 - agreed,
-        "tool_agreement": _number(fields, "tool_agreement"),
+        "tool_agreement": _agreement(fields, answer or ""),
     }
     if question and signs["length"] is None and words:
         shown = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
@@ -142,6 +143,14 @@ def _row(fields: dict[str, Any], place: str, words: frozenset[str]) -> SeenRow:
         is_escalated=bool(signs["escalated"]), right=None if right is None else bool(right),
         signs={name: value for name, value in signs.items() if value is not None},
     )  # fmt: skip
+
+
+def _agreement(fields: Mapping[str, Any], answer: str) -> float | None:
+    """As the row says it; of a row of `aot predict`, which has the calls themselves, as a server would."""
+    calls = fields.get("calls")
+    if "tool_agreement" in fields or not isinstance(calls, list):
+        return _number(fields, "tool_agreement")
+    return tool_agreement(answer, [one["result"] for one in calls if isinstance(one, dict) and "result" in one])
 
 
 def _values(fields: Mapping[str, Any], names: tuple[str | tuple[str, str], ...]) -> Iterator[Any]:

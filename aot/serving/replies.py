@@ -1,11 +1,14 @@
 """What is read of a written reply besides its answer: calls, rationale, how likely it was, and why there is none."""
 
+import json
 import math
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aot.answer_records import AbstainReason, MadeCall
 from aot.rationales.notation import ANSWER_MARK
-from aot.records import Prediction, Trace
+from aot.records import JsonDict, Prediction, Trace
 from aot.served_records import AskMode
 
 if TYPE_CHECKING:
@@ -37,6 +40,18 @@ def made_calls(trace: Trace) -> tuple[MadeCall, ...]:
         MadeCall(tool=step.call.tool, arguments=step.call.arguments, result=step.result, error=step.error)
         for step in trace.steps if step.call
     )  # fmt: skip
+
+
+def tool_agreement(answer: str, results: Sequence[JsonDict | None]) -> float | None:
+    """1.0 where an answer stands in what its calls gave, else 0.0; None where nothing was called or answered.
+
+    >>> tool_agreement("37", [{"value": "37"}]), tool_agreement("3", [{"value": "37"}, None]), tool_agreement("37", [])
+    (1.0, 0.0, None)
+    """
+    if not answer or not results:
+        return None
+    given = " ".join(json.dumps(one, ensure_ascii=False) for one in results if one is not None)
+    return float(bool(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", given, re.IGNORECASE)))
 
 
 def rationale_of(made: Prediction, mode: AskMode) -> str:

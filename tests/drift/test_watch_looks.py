@@ -113,6 +113,19 @@ def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:
         look(tmp_path / "nowhere.jsonl")
 
 
+def test_answers_that_leave_what_their_tools_gave_are_an_alarm(tmp_path: Path) -> None:
+    def row(i: int, said: str) -> dict[str, object]:
+        return {
+            **served(i),
+            "answer": said,
+            "calls": [{"tool": "calculator", "arguments": {}, "result": {"value": "7"}}],
+        }
+
+    rows = [row(i, "7" if i < 600 or i % 2 else "8") for i in range(900)]
+    sight, _ = look(write(tmp_path / "log.jsonl", [*rows, {**served(900), "answer": "7", "calls": ["broken"]}]))
+    assert [one.test for one in sight.alarms] == ["tool_agreement"]
+
+
 def test_answers_of_aot_predict_to_canaries_count_each_time_they_are_given(tmp_path: Path) -> None:
     rows = [{"question_id": "c3", "answer": "99", "mode": "direct", "contract_digest": CONTRACT.digest()}] * 3
     sight, _ = look(write(tmp_path / "answers.jsonl", rows), CANARIES)

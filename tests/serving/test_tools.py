@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from aot import load_student
 from aot.acting.carried import bench_of, carried_tools, plan_budget, read_book
-from aot.answer_records import AnswerRow
+from aot.answer_records import AnswerRow, ServedRow
 from aot.arms.tool_use import offered_tools
 from aot.cli import app
 from aot.config import load_saved
@@ -23,7 +23,7 @@ from aot.serving.export.probe import answers, likeness
 from aot.serving.export.server_probe import server_likeness
 from aot.serving.server.app import build_app
 from aot.serving.server.limits import Limits
-from aot.serving.server.served import Served, serve_export
+from aot.serving.server.served import Recorder, Served, serve_export
 from aot.serving.student import Ask
 from aot.teacher.bench import Budget
 from aot.teacher.tools.book import RecipeBook
@@ -164,8 +164,11 @@ def test_a_book_for_a_student_that_looks_nothing_up_is_refused(text_export: Path
         load_student(text_export, book=RecipeBook(CARDS))
 
 
-def test_a_server_runs_the_calls_and_tells_them_beside_the_answer(export: Path) -> None:
-    served = serve_export(export, limits=Limits())
+def test_a_server_runs_the_calls_tells_them_and_notes_whether_the_answer_is_theirs(
+    export: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "served.jsonl"
+    served = serve_export(export, limits=Limits(), recorder=Recorder(log, with_text=False))
     try:
         with TestClient(build_app(served)) as client:
             body = {"model": served.name, "messages": [{"role": "user", "content": "What is in tea?"}]}
@@ -174,6 +177,7 @@ def test_a_server_runs_the_calls_and_tells_them_beside_the_answer(export: Path) 
             said = reply["aot"]
             assert (said["answer"], said["mode"], said["calls"][0]["tool"]) == ("steep", "tools", "look_up_recipe")
             assert "tool_calls" not in reply["choices"][0]["message"] and reply["usage"]["completion_tokens"] > 0
+            assert [row.tool_agreement for row in read_rows(log, ServedRow)] == [1.0]
             streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
             assert '"Answer: steep"' in streamed and streamed.endswith("data: [DONE]\n\n")
             for more, name in (({"temperature": 0.5}, "temperature"), ({"max_tokens": 5}, "max_tokens")):

@@ -22,6 +22,7 @@ from aot.served_records import AskMode, StudentContract
 from aot.serving import media
 from aot.serving.cascade.model import Cascade
 from aot.serving.disclosure import Watermark, origin_of, text_of
+from aot.serving.replies import tool_agreement
 from aot.serving.review.disclosing import abstention_of, disclosure_of, origin_of_person
 from aot.serving.review.queue import Outcome, ReviewQueue, question_of, request_id
 from aot.serving.server import errors
@@ -177,6 +178,7 @@ class _Turn:
             abstained=aot.abstained, finish=finish, status=200, model=aot.model,
             contract_digest=aot.contract_digest or "", escalated=aot.escalated, cost=aot.cost,
             agreed=aot.routing.agreed if aot.routing and aot.routing.audited else None,
+            tool_agreement=tool_agreement(aot.answer or "", [one.result for one in aot.calls]),
             usage=reply.usage or Answer.model_fields["usage"].default, seconds=aot.seconds,
             review="pending" if self.waits else "",
         )  # fmt: skip

@@ -74,6 +74,8 @@ class PendingRow(Record):
     rationale: str = ""
     model: str = ""
     contract_digest: str = ""
+    watermark: str = ""
+    """As `aot.origin` would have it of the answer; empty where nothing was written."""
 
 
 class ReviewOut(Record):

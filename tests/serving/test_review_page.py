@@ -90,7 +90,8 @@ def test_hostile_text_is_told_as_text_with_escapes(page: tuple[TestClient, Revie
 
 
 def test_a_verdict_is_noted_with_all_that_it_is_about(page: tuple[TestClient, Reviewing]) -> None:
-    assert say(page, verdict="corrected", correction="pour\\u202e egg", note=f"see {HOSTILE}").status_code == 200
+    reply = say(page, verdict="corrected", correction="pour\\u202e egg", note=f"see {HOSTILE}")
+    assert reply.status_code == 200 and reply.json()["correction"] == "pour\\u202e egg"  # as the page then shows it
     (row,) = page[1].book.rows
     assert (row.item, row.digest, row.reviewer, row.correction) == ("q#0", "d1", "ann", "pour\u202e egg")
     assert row.note == f"see {HOSTILE}" and row.question == ITEM.question and row.time_s > 1e9

@@ -116,6 +116,7 @@ def test_an_approved_answer_is_the_student_s_and_says_that_a_person_looked(
     ask(client, "choice")
     row = say(folder, "approved")
     made = ask(client, "choice").json()
+    assert row.watermark == made["aot"]["origin"]["watermark"] == "none_short_text"
     assert made["choices"][0]["message"]["content"] == json.dumps(row.answer)
     assert made["aot"]["origin"]["ai_generated"] and "A person reviewed this answer" in made["aot"]["disclosure"]
 

@@ -163,7 +163,7 @@ def review_app(reviewing: Reviewing, *, hosts: Sequence[str]) -> FastAPI:
             row = reviewing.note(given)
         except AotError as error:
             raise RefusedError(507, f"the verdict was not written: {error.args[0]}") from None
-        return JSONResponse({"time_s": row.time_s, "verdict": row.verdict})
+        return JSONResponse(_shown(row.model_dump(include={"time_s", "verdict", "correction", "note"})))
 
     return app
 

@@ -2,7 +2,6 @@
 
 from aot.answer_records import AbstainReason
 from aot.display import one_line
-from aot.review_records import ReviewState
 from aot.served_records import StudentContract
 from aot.serving.disclosure import Origin, origin_of, text_of
 from aot.serving.review.queue import Outcome
@@ -15,12 +14,13 @@ def abstention_of(outcome: Outcome) -> AbstainReason:
     return "" if outcome.answer else "rejected_by_person"
 
 
-def origin_of_person(contract: StudentContract | None, state: ReviewState) -> Origin:
+def origin_of_person(contract: StudentContract | None, outcome: Outcome) -> Origin:
     """Where an answer under review comes from: of a person who corrected, or of the model with a person's approval."""
-    origin = origin_of(contract)
+    origin, state = origin_of(contract), outcome.review.state
     if state == "pending":
         return origin
-    return origin.model_copy(update={"ai_generated": state != "corrected", "reviewed": state})
+    written = {"watermark": outcome.watermark} if outcome.watermark else {}
+    return origin.model_copy(update={"ai_generated": state != "corrected", "reviewed": state, **written})
 
 
 def disclosure_of(model: str, origin: Origin, sentence: str) -> str:

@@ -37,6 +37,8 @@ class Outcome:
     review: ReviewOut
     answer: str = ""
     """Of the person, or the one that the person approved; empty while there is none."""
+    watermark: str = ""
+    """Of an answer that the person approved, as the row says it."""
 
     @property
     def is_settled(self) -> bool:
@@ -89,7 +91,8 @@ class ReviewQueue:
         if standing is None or standing.row.item != request_id:
             return Outcome(ReviewOut(state="pending", id=request_id))
         answer = {"approved": row.answer, "corrected": standing.correction, "rejected": ""}[standing.verdict]
-        return Outcome(ReviewOut(state=standing.verdict, id=request_id), answer)
+        mark = row.watermark if standing.verdict == "approved" else ""
+        return Outcome(ReviewOut(state=standing.verdict, id=request_id), answer, mark)
 
     def add(self, row: PendingRow, pictures: Sequence[ImagePart] = ()) -> Outcome:
         """Let a request wait, with the pictures that were shown.

@@ -246,7 +246,7 @@ async def _reviewed(turn: _Turn, queue: ReviewQueue) -> Response:
             id=key, time_s=0.0, route="/v1/chat/completions", answer=storable(answer or ""), abstained=aot.abstained,
             question=question_of(ask.question, choices=ask.choices, kind=kind, video=video), model=aot.model,
             confidence=aot.confidence, rationale="" if ask.choices else storable(content or ""),
-            contract_digest=aot.contract_digest or "",
+            contract_digest=aot.contract_digest or "", watermark=aot.origin.watermark,
         )  # fmt: skip
         outcome = await turn.served.aside(lambda: turn.served.let_wait(row, turn.images))
     return _of_person(turn, outcome)
@@ -258,7 +258,7 @@ def _of_person(turn: _Turn, outcome: Outcome) -> Response:
     said: Any = {ask.choice_key: outcome.answer} if ask.choice_key else outcome.answer
     content = (json.dumps(said, ensure_ascii=False) if ask.choices else outcome.answer) if outcome.answer else None
     turn.completion.refusal = review.sentence if content is None else None
-    origin = origin_of_person(served.contract, review.state)
+    origin = origin_of_person(served.contract, outcome)
     aot = AotOut(
         model=served.name, mode=ask.mode, answer=outcome.answer or None, review=review, detail=review.sentence,
         abstained=abstention_of(outcome), seconds=round(time.monotonic() - turn.began_s, 6), origin=origin,

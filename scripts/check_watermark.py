@@ -25,6 +25,8 @@ from aot.student.answer.watermark import Found, Watermark
 from aot.wilson import wilson
 
 LEVELS = (0.01, 1e-3, 1e-6)
+OTHERS = 20
+"""Secrets under which the same texts are looked at, so that few texts show rare false alarms."""
 
 
 def main() -> int:
@@ -43,7 +45,8 @@ def main() -> int:
     with load_student(given.export) as student:
         if given.text:
             return _looked_at(student, mark, given.text)
-        return _studied(student, mark, count=given.count, tokens=given.tokens, temperature=given.temperature)
+        others = [Watermark(f"{secret.reveal()}/{i}") for i in range(OTHERS)]
+        return _studied(student, mark, others, count=given.count, tokens=given.tokens, temperature=given.temperature)
 
 
 def _looked_at(student: ServedStudent, mark: Watermark, texts: list[Path]) -> int:
@@ -67,23 +70,35 @@ def words_of(seen: Found | None) -> str:
     )
 
 
-def _studied(student: ServedStudent, mark: Watermark, *, count: int, tokens: int, temperature: float) -> int:
+def _studied(
+    student: ServedStudent,
+    mark: Watermark,
+    others: list[Watermark],
+    *,
+    count: int,
+    tokens: int,
+    temperature: float,
+) -> int:
     marked, plain = (
-        [mark.look(one) for one in _texts(student, used, count=count, tokens=tokens, temperature=temperature)]
-        for used in (mark, None)
+        _texts(student, used, count=count, tokens=tokens, temperature=temperature) for used in (mark, None)
     )
+    looks = {
+        "with the mark": [mark.look(ids) for ids in marked],
+        "without it": [mark.look(ids) for ids in plain],
+        f"without it, {len(others)} other secrets": [one.look(ids) for ids in plain for one in others],
+    }
     worst = 0.0
-    for name, seen in (("with the mark", marked), ("without it", plain)):
+    for name, seen in looks.items():
         long = [one for one in seen if one is not None]
         means = torch.tensor([one.mean for one in long])
         half = 1.96 * float(means.std()) / len(long) ** 0.5
-        print(f"{name}: {len(long)} texts, mean bit {float(means.mean()):.4f} +- {half:.4f}")
+        print(f"{name}: {len(long)} looks, mean bit {float(means.mean()):.4f} +- {half:.4f}")
         for level in LEVELS:
             hits = sum(one.p_value < level for one in long)
             low, high = wilson(hits=hits, n=len(long))
             print(f"  found at {level:g}: {hits} of {len(long)} [{low:.3f}, {high:.3f}]")
-            if name == "without it" and level == LEVELS[0]:
-                worst = low
+            if name != "with the mark" and level == LEVELS[0]:
+                worst = max(worst, low)
     return 1 if worst > LEVELS[0] else 0
 
 

@@ -1,10 +1,11 @@
-"""What a signal raises, and that it is not lost where Python throws exceptions away."""
+"""What a signal raises, and that it is not lost where Python, or the bare `except` of a library, throws it away."""
 
 import os
 import signal
 import sys
 import threading
 from contextlib import suppress
+from typing import NoReturn
 
 
 class Interrupted(KeyboardInterrupt):
@@ -16,6 +17,34 @@ class Interrupted(KeyboardInterrupt):
 
 
 AGAIN_S = 0.05
+_came: list[str] = []
+"""Names of the signals that `interrupt` raised since `forget_interrupts`."""
+
+
+def interrupt(name: str) -> NoReturn:
+    """Raise a signal, and remember that it came: a library that is being imported may swallow whatever is raised."""
+    _came.append(name)
+    raise Interrupted(name)
+
+
+def was_interrupted() -> bool:
+    """Whether a signal came to this command, whatever became of what it raised."""
+    return bool(_came)
+
+
+def check_interrupt() -> None:
+    """Raise a signal that came once more; work calls this between its pieces, for the case that it was swallowed.
+
+    Raises:
+        Interrupted: one came.
+    """
+    if _came and threading.current_thread() is threading.main_thread():
+        raise Interrupted(_came[0])
+
+
+def forget_interrupts() -> None:
+    """A command begins, to which no signal came."""
+    _came.clear()
 
 
 def watch_for_lost_interrupts() -> None:

@@ -323,6 +323,42 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_comes_again() -> None:
     assert done.stdout == "came again: SIGHUP\n", done.stderr
 
 
+SWALLOWS = """
+import os, signal, sys
+from aot import cli
+class Library:
+    def find_spec(self, name, path=None, target=None):
+        if name == library:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                sum(range(1000))
+            except:
+                pass
+library = sys.argv.pop(1)
+sys.meta_path.insert(0, Library())
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "words", "told"),
+    [
+        ("cv2", ["prepare", "configs/video/toy_kitchen_tiny.yaml"], "finished work is kept"),
+        ("typer._click._textwrap", ["--help"], "aot: stopped by a signal\n"),
+    ],
+)
+def test_a_signal_that_an_import_swallows_ends_the_command_with_4(
+    library: str, words: list[str], told: str, tmp_path: Path
+) -> None:
+    settings = [f"run.dir={tmp_path / 'run'}"] if "prepare" in words else []
+    command = [sys.executable, "-c", SWALLOWS, library, *words, *settings]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert ended.returncode == 4 and told in ended.stderr, ended.stderr
+
+
 THROUGH_C = """
 import ctypes, signal, sys
 from aot import cli

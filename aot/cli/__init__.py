@@ -30,7 +30,7 @@ from aot.cli.terminal import (
     write,
 )
 from aot.errors import AotError, GuardStop, RunError, missing_package
-from aot.interrupts import Interrupted, watch_for_lost_interrupts
+from aot.interrupts import forget_interrupts, interrupt, was_interrupted, watch_for_lost_interrupts
 from aot.threads import set_thread_waiting
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -109,11 +109,12 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
     resumable.clear()
+    forget_interrupts()
     try:
         code = app(standalone_mode=False, prog_name="aot")
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
         code = _exit_code(error)
-    if code == _INTERRUPTED:
+    if code == _INTERRUPTED or (code in (None, 0, 3) and was_interrupted()):  # swallowed by whatever ran then
         code = tell_failure(stopped_by_signal())
     with suppress(GuardStop):  # what libraries printed; or the interpreter would complain, with a code of its own
         write("")
@@ -123,6 +124,8 @@ def main() -> None:
 
 def _exit_code(error: BaseException) -> int:
     """The exit code after what went wrong was told."""
+    if was_interrupted() and not isinstance(error, GuardStop):  # what follows from half an import is no bug of ours
+        error = stopped_by_signal()
     if isinstance(error, AotError):
         return tell_failure(error)
     if isinstance(error, ModuleNotFoundError):
@@ -144,7 +147,7 @@ def _interrupt(signum: int, frame: object) -> None:
     timer = threading.Timer(ENDS_WITHIN_S, _end_anyway)
     timer.daemon = True
     timer.start()
-    raise Interrupted(signal.Signals(signum).name)
+    interrupt(signal.Signals(signum).name)
 
 
 def _end_anyway() -> None:

@@ -26,6 +26,7 @@ from aot.files.lease import CHECK_S, Lease, check_lease, hold, in_use, look
 from aot.files.opening import changed_settings, claim_run
 from aot.files.run_folder import RunFolder, publish, read_run_json, run_root, stage_done, write_error
 from aot.files.seals import check_seals
+from aot.interrupts import check_interrupt
 from aot.run_records import PieceState
 
 log = logging.getLogger(__name__)
@@ -253,6 +254,7 @@ class PieceProgress:
 
     def __call__(self, done: int, total: int) -> None:
         """Note that `done` of `total` are finished."""
+        check_interrupt()
         check_lease(self._piece.run.root, every_s=CHECK_S)
         now = time.monotonic()
         self._counts = (done, total)

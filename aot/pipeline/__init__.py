@@ -28,6 +28,7 @@ from aot.files.run_folder import (
 )
 from aot.files.seals import check_seals, stage_seals, unsealed_stages
 from aot.files.shards import do_shard, leased_shards, require_shards
+from aot.interrupts import check_interrupt
 from aot.pipeline.commands.status import ODD_PREDICTIONS
 from aot.pipeline.doors import stage_function
 from aot.pipeline.follow import follow
@@ -225,6 +226,7 @@ def _doing(run: RunFolder, stage: str) -> Iterator[tuple[StageProgress, dict[str
     try:
         with user_errors(run.root, log_path=run.log), progress:
             yield progress, facts
+            check_interrupt()
     except BaseException as error:
         _note_failure(run, stage, error, **progress.counts)
         raise

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aot.files.lease import CHECK_S, check_lease
 from aot.files.run_folder import RunFolder, set_stage
+from aot.interrupts import check_interrupt
 
 LINE_EVERY_S = 30.0
 STATUS_EVERY_S = 2.0
@@ -60,7 +61,9 @@ class StageProgress:
 
         Raises:
             GuardStop: another command took over the run folder.
+            Interrupted: a signal came that something swallowed.
         """
+        check_interrupt()
         check_lease(self.run.root, every_s=CHECK_S)
         now = time.monotonic()
         self.counts = {"done": done, "total": total}

@@ -72,7 +72,7 @@ VideoReason = Literal[
     "missing", "not_a_local_file", "empty", "unreadable", "not_a_video", "playlist", "no_video_stream", "corrupt",
     "over_budget_bytes", "over_budget_pixels", "over_budget_frames", "over_budget_duration", "over_budget_streams",
     "timeout", "crashed", "no_decoder", "store_missing", "store_damaged", "disk_full", "unwritable",
-    "other_kitchen",
+    "other_kitchen", "no_times",
 ]  # fmt: skip
 """Why a clip, a frame store or a file of annotations could not be used."""
 VIDEO_REASONS: tuple[str, ...] = get_args(VideoReason)

@@ -155,20 +155,16 @@ class ShownFrames:
 
         Args:
             frames: pictures, each uint8 H, W, C or what NumPy makes one of; or one array T, H, W, C.
-            times_s: of the frames, ascending; None: one second apart.
+            times_s: of the frames, ascending; None for a single frame alone, which counts as seen at 0 s.
             window: of them; by default from the first one to the last.
 
         Raises:
-            SourceError: a frame is no picture of this form, sizes differ, or times do not ascend.
+            SourceError: a frame is no picture of this form, sizes differ, times are missing, or do not ascend.
         """
         from aot.student.rows.frames import choose_indices
 
         pictures = _pictures(frames)
-        times = (
-            tuple(float(i) for i in range(len(pictures)))
-            if times_s is None
-            else checked_times(times_s, count=len(pictures))
-        )
+        times = checked_times(times_s, count=len(pictures))
         start_s = times[0] if window.start_s is None else window.start_s
         end_s = window.end_s if window.end_s is not None else max(times[-1], start_s + _ONE_FRAME_S * (len(times) < 2))
         if not any(start_s <= time_s <= end_s for time_s in times):
@@ -252,12 +248,19 @@ def _picture(frame: Any, *, place: int) -> np.ndarray:  # noqa: ANN401
     return array
 
 
-def checked_times(times_s: Sequence[float], *, count: int) -> tuple[float, ...]:
-    """The times of so many frames, in seconds.
+def checked_times(times_s: Sequence[float] | None, *, count: int) -> tuple[float, ...]:
+    """The times of so many frames, in seconds; one frame alone needs none, and counts as seen at 0 s.
 
     Raises:
-        SourceError: they are not as many, no seconds from a start, or do not ascend.
+        SourceError: they are missing, not as many, no seconds from a start, or do not ascend.
     """
+    if times_s is None:
+        if count > 1:
+            raise SourceError(
+                f"{count} frames came without times, which the student reads beside them; give times_s, the seconds at "
+                "which they were seen, such as [0, 0.5, 1]"
+            )
+        return (0.0,)
     try:
         times = tuple(float(one) for one in times_s)
     except (TypeError, ValueError):

@@ -62,7 +62,7 @@ class Ask:
     frames: Sequence[Any] | None = None
     """Each uint8 (height, width, 3), RGB, or what NumPy makes one of, such as an image of Pillow; all of one size."""
     times_s: Sequence[float] | None = None
-    """Of the frames, ascending; None where they have none, which counts as one second apart."""
+    """Of the frames, ascending; only a single frame needs none."""
     start_s: float | None = None
     """Of the clip or the frames: nobody looks outside this window. None: from the beginning, to the end."""
     end_s: float | None = None
@@ -82,7 +82,6 @@ class _Ready:
     mode: AskMode
     explains: bool
     decode_s: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -309,20 +308,11 @@ class ServedStudent:
         media = self.media_of(ask, shown)
         decode_s = time.perf_counter() - started_s
         renderer.check_times(self._times_shown(media, shown))
-        note = ""
-        if (
-            ask.frames is not None
-            and ask.times_s is None
-            and media
-            and shown
-            and len(shown.clip(media.uri).times_s) > 1
-        ):
-            note = "the frames came without times_s: they were shown as one second apart"
         question = Question(
             id=str(index), dataset="", split="", kind=text_of(ask.kind or "*", "kind"), text=text, choices=choices,
             answer=choices[0] if choices else "", answer_type="choice" if choices else "text", media=media, group="",
         )  # fmt: skip
-        return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s, note)
+        return _Ready(question, mode, mode == "explain" and bool(ask.with_rationale), decode_s)
 
     def _times_shown(self, media: MediaRef | None, shown: ShownFrames | None) -> tuple[float, ...]:
         """When the frames that a prompt shows were seen."""
@@ -416,7 +406,7 @@ class ServedStudent:
         return Answer(
             answer=made.answer or "",
             abstained=reason,
-            detail=detail or "; ".join(filter(None, (ready.note, strange))),
+            detail=detail or strange,
             choices=question.choices,
             choice_probs=probs,
             confidence=None if strange else sure,

@@ -129,11 +129,23 @@ def test_more_images_than_are_taken_are_refused_at_every_door(client: TestClient
         system_one = {"state": "".join(names), "questions": {"onion": NOUL}, "assets": dict.fromkeys(names, asset)}
         answers = [
             post(client, *[image(float(i)) for i in range(number)]),
-            client.post("/v1/decide", json={"frames": [url()] * number, "questions": [ONION]}),
+            client.post(
+                "/v1/decide",
+                json={"frames": [url()] * number, "times_s": list(map(float, range(number))), "questions": [ONION]},
+            ),
             client.post("/v1/systemone", json=system_one),
         ]
         assert [one.status_code for one in answers] == [status] * 3, answers[-1].text
     assert all("9 images; at most 8 are taken" in one.text for one in answers)
+
+
+def test_images_without_times_are_refused_where_times_would_be_made_up(client: TestClient) -> None:
+    for more in ({}, {"response_format": one_of(*STEPS)}):
+        refused = post(client, image(), image(), **more)
+        assert refused.status_code == 400 and 'put "time_s"' in refused.json()["error"]["message"]
+        assert post(client, image(), **more).json()["aot"]["frame_times_s"] in ([], [0.0])
+    refused = client.post("/v1/decide", json={"frames": [url()] * 2, "questions": [ONION]})
+    assert refused.status_code == 400 and "2 frames came without times" in refused.text
 
 
 @pytest.mark.parametrize("door", ["written", "chosen", "/v1/decide", "/v1/systemone"])

@@ -50,7 +50,8 @@ def test_an_exported_text_student_answers(reads: ServedStudent) -> None:
 
 
 def test_choices_about_frames_are_decided_with_probabilities(sees: ServedStudent) -> None:
-    answer = sees.ask(NEXT, frames=[np.full((96, 96, 3), i, dtype=np.uint8) for i in range(4)], choices=CHOICES)
+    frames = [np.full((96, 96, 3), i, dtype=np.uint8) for i in range(4)]
+    answer = sees.ask(NEXT, frames=frames, times_s=range(4), choices=CHOICES)
     assert answer.mode == "decide" and answer.answer in answer.choices
     assert abs(sum(answer.choice_probs) - 1) < 1e-9 and answer.confidence == max(answer.choice_probs)
 
@@ -207,9 +208,11 @@ class TestBadInput:
         first, second = sees.ask_many(asks)
         assert first.choice_probs == pytest.approx(second.choice_probs, abs=1e-6) and first.frame_times_s == (0.0,)
 
-    def test_frames_without_times_are_shown_and_the_answer_says_so(self, sees: ServedStudent) -> None:
-        answer = sees.ask(NEXT, frames=[RED, RED], choices=CHOICES)
-        assert answer.frame_times_s == (0.0, 1.0) and "one second apart" in answer.detail
+    def test_times_are_never_made_up_for_frames_that_came_without(self, sees: ServedStudent) -> None:
+        answer, alone = sees.ask_many([Ask(NEXT, frames=[RED] * n, choices=CHOICES) for n in (2, 1)])
+        assert (answer.abstained, answer.choice_probs) == ("failed", ())
+        assert "2 frames came without times" in answer.detail
+        assert (alone.abstained, alone.frame_times_s) == ("", (0.0,))
 
     def test_a_model_that_fails_on_one_question_answers_the_others(
         self, reads: ServedStudent, monkeypatch: pytest.MonkeyPatch
@@ -328,7 +331,7 @@ class TestMemory:
             for i in range(times):
                 asks = [
                     Ask(NEXT, clip=clip, start_s=float(i % 4), choices=CHOICES),
-                    Ask(NEXT, frames=[RED + i % 5] * 8),
+                    Ask(NEXT, frames=[RED + i % 5] * 8, times_s=range(8)),
                 ]
                 assert all(one.answer for one in sees.ask_many([*asks, asks[0], asks[0]]))
             gc.collect()

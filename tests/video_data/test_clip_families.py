@@ -1,5 +1,6 @@
 """Other members of the kinds of trouble in test_cases.py, drawn here."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -340,3 +341,18 @@ def test_pictures_without_times_of_their_own_are_spread_evenly(tmp_path: Path) -
     assert numbers(frames) == [*range(40)]
     assert np.median(np.diff(frames.times_s)) == pytest.approx(0.05, abs=0.005)
     assert (frames.verdict, frames.times_s[-1]) == ("complete", pytest.approx(1.95, abs=0.1))
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_clip_without_times_is_refused_by_that_name_and_none_is_made_up(tmp_path: Path, kept: int) -> None:
+    path = draw_painted(tmp_path / "p.vob")
+    data = bytearray(path.read_bytes())
+    for place in [found.start() for found in re.finditer(b"\0\0\x01\xe2", data)][kept:]:  # packets of pictures
+        flags, length = place + 7, data[place + 8]
+        data[flags] &= 0x3F  # neither a time of presentation nor one of decoding
+        data[flags + 2 : flags + 2 + length] = b"\xff" * length  # stuffing
+    path.write_bytes(data)
+    facts = probe(path)
+    assert (facts.verdict, facts.reason, "ffmpeg -r RATE" in facts.note) == ("refused", "no_times", True)
+    with pytest.raises(VideoError, match="no times of its pictures"):
+        read_frames(path, times_s=[1.0])

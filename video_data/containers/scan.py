@@ -239,11 +239,12 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
             num_video_streams=len(container.streams.video),
             has_audio=len(container.streams.audio) > 0,
         )
+        told_rate = exact(video.average_rate)
         walk = _Walk(
             facts,
             is_chosen=stream is not None,
             declared=(0.0, 0.0) if name in CLOCK_SPANS else _declared_s(container),
-            rate=exact(video.average_rate) or exact(video.guessed_rate) or Fraction(25),
+            rate=told_rate or exact(video.guessed_rate) or Fraction(25),
             num_declared=video.frames or 0,
         )
         _walk_packets(container, walk, budgets=budgets, name=name)
@@ -258,6 +259,12 @@ def _walk(path: Path, part: Part, *, name: str, budgets: Budgets, stream: int | 
         if name == "mp4" and walk.num_packets < walk.num_declared:
             with open_part(path, part, name=name, ignore_editlist="1") as whole:
                 walk.num_in_file = sum(packet.size > 0 for packet in whole.demux(whole.streams[video.index]))
+    if walk.num_untimed and (not walk.pts or (walk.num_packets - walk.num_untimed < 2 and not told_rate)):
+        raise VideoError(
+            "no_times",
+            f"{path.name!r} stores no times of its pictures, and none can be reckoned; write it anew with its true "
+            "rate, for example by ffmpeg -r RATE -i CLIP new.mp4",
+        )
     if not walk.pts:
         raise VideoError("corrupt", f"no frame of {path.name!r} can be decoded")
     return walk

@@ -72,7 +72,7 @@ class DecideBody(Strict):
     frames: list[str] = []
     """Data URLs of PNG or JPEG pictures, in the order of their times."""
     times_s: list[Annotated[float, Field(strict=True)]] | None = None
-    """Of the frames; without them one second apart."""
+    """Of the frames, ascending; only a single frame needs none."""
     clip: VideoPath | None = None
     """A file under an allowed folder, instead of frames."""
     questions: list[Annotated[ChoiceIn | YesNoIn | ScoreIn, Field(discriminator="type")]] = Field(

@@ -44,6 +44,7 @@ from aot.serving.server.chat_request import (
     images_of,
     parts_of,
     read_body,
+    untimed,
 )
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import WAITS, ApiError, bad
@@ -366,7 +367,9 @@ def _question(turn: _Turn) -> Ask:
     if not images:
         return Ask(text, ask.choices, mode=mode, kind=kind)
     frames = [media.pixels_of(image) for image in images]
-    times_s = [float(i) if image.time_s is None else image.time_s for i, image in enumerate(images)]
+    times_s = [image.time_s for image in images if image.time_s is not None] or None  # all have one, or none has
+    if times_s is None and len(images) > 1:  # those that stand in the text, the student here cannot choose by
+        raise untimed(len(images))
     return Ask(text, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
 
 

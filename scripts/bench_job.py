@@ -1,5 +1,7 @@
 """Prints how long a whole job takes, the memory of its largest process, and how long the finished job takes again.
 
+Then how many times as long as `python -c pass` a bare import of aot and `aot --help` take.
+
 Command: python scripts/bench_job.py [CONFIG] [KEY.SUB=VALUE ...] (default: the main job; about 5 minutes on 2 cores).
 Targets for the main job on 2 cores: at most 360 s and 4 GB; again, under 3 s. Run it with nothing else running.
 """
@@ -13,6 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+ROUNDS = 7
+"""Of each start, since the first one reads files from disk."""
 
 
 def main() -> None:
@@ -27,11 +31,16 @@ def main() -> None:
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"whole job {whole_s:.0f} s, largest process {peak_gb:.2f} GB; again {again_s:.2f} s "
           f"({whole_s / again_s:.0f} times faster)")  # fmt: skip
+    words = (["-c", "pass"], ["-c", "import aot"], ["-m", "aot", "--help"])
+    seconds = [[_seconds([sys.executable, *one], stdout=subprocess.DEVNULL) for one in words] for _ in range(ROUNDS)]
+    nothing_s, import_s, help_s = (min(one) for one in zip(*seconds, strict=True))
+    print(f"python -c pass takes {nothing_s:.3f} s; import aot takes {import_s / nothing_s:.1f} times, "
+          f"aot --help {help_s / nothing_s:.1f} times as long (the best of {ROUNDS} each, in turns)")  # fmt: skip
 
 
-def _seconds(command: list[str]) -> float:
+def _seconds(command: list[str], *, stdout: int | None = None) -> float:
     started = time.monotonic()
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=stdout)
     return time.monotonic() - started
 
 

@@ -42,11 +42,25 @@ def test_json_of_a_run_is_that_of_its_dry_run() -> None:
     assert done.returncode == 2 and "--json is for --dry-run" in done.stderr
 
 
-def test_help_imports_no_heavy_library() -> None:
-    heavy = ("torch", "transformers", "cv2", "av", "decord", "numpy")
-    program = f"import sys, aot, aot.cli; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
+HEAVY = ("torch", "transformers", "peft", "datasets", "cv2", "av", "decord", "numpy", "PIL", "pyarrow", "yaml", "rich")
+IMPORTED = """
+import sys
+before = set(sys.modules)
+import aot
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
+from aot.__main__ import main
+try:
+    main()
+finally:
+    print(*sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
+"""
+
+
+def test_a_bare_import_loads_the_standard_library_alone_and_help_nothing_heavy() -> None:
+    command = [sys.executable, "-c", IMPORTED, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[0] == "aot" and "retrain-advice" in done.stdout
+    assert set(HEAVY).isdisjoint(done.stderr.split()), done.stderr
 
 
 @pytest.mark.parametrize(

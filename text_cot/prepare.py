@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 TRAIN = "train"
 
 
-def prepare(run: RunFolder, config: TextRun, progress: Callable[[int, int], None]) -> dict[str, int]:
-    """Publish questions, given rationales and refusals; returns their counts.
+def prepare(
+    run: RunFolder, config: TextRun, progress: Callable[[int, int], None], source: TextSource | None = None
+) -> dict[str, int]:
+    """Publish questions, given rationales and refusals of a data set, read already or now; returns their counts.
 
     A shard has nothing to do: a text run reads its questions in seconds, and the command without a shard does that.
     """
@@ -27,7 +29,7 @@ def prepare(run: RunFolder, config: TextRun, progress: Callable[[int, int], None
         log.info("shard %s: nothing to do: a text run has no clips to decode, and `aot prepare` without --shard reads "
                  "all questions", config.run.shard)  # fmt: skip
         return {"questions": 0}
-    source = usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
+    source = source or usable_source(config.data, seed=config.seed, splits=config.evaluate.splits)
     publish_rows(run.rationales, source.rationales)
     publish_rows(run.annotations, list[ClipAnnotation]())
     publish_rows(run.refusals, source.refusals)

@@ -70,13 +70,13 @@ def run_stages(
     run = RunFolder(run_root(config, config_path=config_path))
     if not config.run.reuse:  # else once it was taken over
         _require_earlier(run, stages[0])
-    finished = all(stage_done(run, stage) for stage in stages)
+    finished, source = all(stage_done(run, stage) for stage in stages), None
     if not finished:
         from aot.pipeline.commands.inputs import check_inputs  # here, because a finished run needs none of it
         from aot.pipeline.planning.preflight import begin
 
         check_inputs(config, run)
-        begin(config, run)
+        source = begin(config, run)
     if finished and not os.access(run.root, os.W_OK):
         changed_settings(run, config)
         log.info("%s cannot be written, and need not be", run.root)
@@ -91,7 +91,8 @@ def run_stages(
             else:
                 _require_ready(run, config, stage, lease, config_path=config_path, stages=stages)
                 with _doing(run, stage) as (progress, facts):
-                    facts |= stage_function(stage, config)(run, config, progress)
+                    facts |= stage_function(stage, config, source=source)(run, config, progress)
+                source = None  # else it would stay in memory until the report
             _check_gates(run, config, (stage,))
         if not run.done.exists() and all(stage_done(run, stage) for stage in STAGES):
             publish(run.done, config.digest() + "\n")

@@ -43,8 +43,8 @@ class Door(Generic[Run]):
 
     shows_frames: bool
     """Whether prompts show frames of clips."""
-    prepare: Callable[[], Stage[Run]]
-    """Questions, and whatever comes with them."""
+    prepare: Callable[[], Callable[..., dict[str, int]]]
+    """A stage: questions, and whatever comes with them; takes the `source` of them, where it was read already."""
     teachers: Callable[[], TeacherRoom[Run]]
     """Who turns a question into traces, and how defects are planted into them."""
     check: Callable[[Run, RunFolder, set[str]], None]
@@ -58,7 +58,7 @@ class Door(Generic[Run]):
     """Whether there is a book among them."""
 
 
-def _video_prepare() -> Stage[VideoRun]:
+def _video_prepare() -> Callable[..., dict[str, int]]:
     from aot.pipeline.prepare import prepare
 
     return prepare
@@ -94,7 +94,7 @@ def _video_bench(config: VideoRun, run: RunFolder, tools: Tools, writer: str) ->
     return video_bench(config, run, tools, writer)
 
 
-def _text_prepare() -> Stage[TextRun]:
+def _text_prepare() -> Callable[..., dict[str, int]]:
     from text_cot.prepare import prepare
 
     return prepare
@@ -143,10 +143,10 @@ def door_of(config: RunConfig) -> Door[Any]:
     return _VIDEO if isinstance(config, VideoRun) else _TEXT
 
 
-def stage_function(stage: str, config: RunConfig) -> Stage[Any]:
-    """The function that does a stage of this run."""
+def stage_function(stage: str, config: RunConfig, *, source: object = None) -> Stage[Any]:
+    """The function that does a stage of this run; prepare takes the `source` of it, if that was read already."""
     if stage == "prepare":
-        return door_of(config).prepare()
+        return partial(door_of(config).prepare(), source=source)
     if stage == "generate":
         from aot.generate.run import generate
 

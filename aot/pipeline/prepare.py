@@ -23,7 +23,7 @@ from aot.records import ClipAnnotation, MediaRef, Question, Refusal
 from aot.run_records import RecipeCard
 from aot.teacher.tools.book import ReadCards, read_cards, without_answers
 from aot.teacher.tools.procedure import procedures
-from video_data.datasets.rows import AnnotationRow, CardRow, QuestionRow
+from video_data.datasets.rows import AnnotationRow, CardRow, QuestionRow, VideoData
 from video_data.decode.budgets import Sampling
 from video_data.store.shards import FrameStore
 
@@ -35,15 +35,15 @@ NEAR_DUPLICATE_BITS = 0.06
 """Share of differing fingerprint bits below which two clips count as one; unrelated clips differ in about half."""
 
 
-def prepare(run: RunFolder, config: VideoRun, progress: Progress) -> dict[str, int]:
-    """Publish questions, annotations, refusals and frame shards; returns their counts.
+def prepare(run: RunFolder, config: VideoRun, progress: Progress, source: VideoData | None = None) -> dict[str, int]:
+    """Publish questions, annotations, refusals and frame shards of a data set, read already or now; returns counts.
 
     A run that is one shard of many makes its share of the frame shards, and publishes nothing else: what needs sight of
     all clips, such as the look for near duplicates, is left to the command that puts the shards together.
     """
     from video_data.datasets.plain import check_windows
 
-    source = usable_source(config, run)
+    source = source or usable_source(config, run)
     for note in source.notes:
         log.info("%s", note)
     refused = _decode(run, config, source.clips, progress)

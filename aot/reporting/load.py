@@ -1,6 +1,7 @@
 """Everything the report shows, read from a run folder; what is missing is named, never invented."""
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,12 @@ from aot.answer_records import CascadeResults, Faithfulness
 from aot.config import ArmConfig, RunConfig
 from aot.errors import SourceError, first_problem
 from aot.evaluation.groups import ALL
+from aot.evaluation.scoring import score
 from aot.evaluation.spending import cut_sentences
 from aot.files.jsonl import parse_json, read_json
 from aot.files.run_folder import STEPS, RunFolder, read_rows, row_files
-from aot.files.traces import read_faults
-from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal
+from aot.files.traces import read_faults, read_traces
+from aot.records import ClipAnnotation, MetricRow, Prediction, Question, Refusal, Trace, Verdict
 from aot.reporting.students import MODES, Learning, read_learning
 from aot.review.agreement import summary_of
 from aot.review.rows import read_reviews, trace_digests
@@ -45,6 +47,25 @@ class _TeacherFacts(BaseModel, extra="allow"):
 
 Student = tuple[str, str]
 """Arm and mode."""
+Key = tuple[str, int]
+"""Question id and sample index of a trace."""
+STATES = ("kept", "held out, student right", "rejected", "held out, student wrong", "not filtered")
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a page needs of verdicts.jsonl, which may be long: taken from it in one pass."""
+
+    of_shown: dict[Key, list[Verdict]]
+    """All that concern a trace of the gallery."""
+    first_planted: dict[Key, Verdict]
+    """The first one that drops a trace with a planted defect."""
+    dropping: Counter[str]
+    """How many drop a trace for each reason."""
+    dropping_planted: Counter[str]
+    """The same of traces with a planted defect."""
+    examples: dict[str, list[Verdict]]
+    """The first few that drop a trace for each reason."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +94,19 @@ class RunData:
     reviews: ReviewSummary | None = None
     """None for a run of which no person said anything."""
     learning: Learning = field(default_factory=Learning)
-    planted: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Question id and sample of each trace with a planted defect, to the kind of defect."""
+    planted: dict[Key, str] = field(default_factory=dict)
+    """Each trace with a planted defect, to the kind of defect."""
+
+    @cached_property
+    def shown(self) -> dict[Key, str]:
+        """The traces of the gallery, as many as report.gallery says, and what became of each."""
+        states = _trace_states(self)
+        return {key: states[key] for key in _pick_traces(states, self.questions, limit=self.config.report.gallery)}
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What a page shows of the verdicts of the filters."""
+        return _read_verdicts(self)
 
     @property
     def arms(self) -> tuple[ArmConfig, ...]:
@@ -179,6 +211,66 @@ def load_run(run: RunFolder, config: RunConfig) -> RunData:
         learning=read_learning(run, config.train.arms),
         planted={(row.question_id, row.sample_index): row.fault for row in read_faults(run)},
     )
+
+
+def _read_verdicts(data: RunData) -> Verdicts:
+    read = Verdicts({}, {}, Counter(), Counter(), {})
+    for verdict in rows_or_none(data.run.verdicts, Verdict):
+        key, reason = key_of(verdict), verdict.reason
+        if key in data.shown:
+            read.of_shown.setdefault(key, []).append(verdict)
+        if verdict.keep:
+            continue
+        read.dropping[reason] += 1
+        if key in data.planted:
+            read.dropping_planted[reason] += 1
+            read.first_planted.setdefault(key, verdict)
+        examples = read.examples.setdefault(reason, [])
+        if len(examples) < data.config.report.rejected_per_reason and verdict.question_id in data.questions:
+            examples.append(verdict)
+    return read
+
+
+def _trace_states(data: RunData) -> dict[Key, str]:
+    """What became of each trace: kept, rejected, held out (student right or wrong), or not filtered."""
+    student = data.student(data.learning.lead)
+    said = [p for p in data.predictions if (p.arm, p.mode) == student and p.question_id in data.questions]
+    right = {p.question_id: score(p, data.questions[p.question_id]).correct for p in said}
+    held = {True: "held out, student right", False: "held out, student wrong", None: "not filtered"}
+    states = {key_of(trace): held[right.get(trace.question_id)] for trace in working_traces(data)}
+    states |= {key_of(trace): "kept" for trace in rows_or_none(data.run.kept, Trace)}
+    return states | {key_of(trace): "rejected" for trace in rows_or_none(data.run.dropped, Trace)}
+
+
+def _pick_traces(states: dict[Key, str], questions: dict[str, Question], *, limit: int) -> list[Key]:
+    """At most `limit` traces, taken in turns from each state and, within it, from each kind of question."""
+    piles: defaultdict[str, defaultdict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
+    for key, state in sorted(states.items()):
+        if key[0] in questions:
+            piles[state][questions[key[0]].kind].append(key)
+    queues = [list(_take_turns(list(piles[state].values()))) for state in STATES if state in piles]
+    picked: list[Key] = []
+    spare: list[Key] = []
+    seen_questions: set[str] = set()
+    for key in _take_turns(queues):
+        (spare if key[0] in seen_questions else picked).append(key)
+        seen_questions.add(key[0])
+    return (picked + spare)[:limit]
+
+
+def _take_turns(queues: Sequence[Sequence[Key]]) -> Iterator[Key]:
+    for turn in range(max((len(queue) for queue in queues), default=0)):
+        yield from (queue[turn] for queue in queues if turn < len(queue))
+
+
+def working_traces(data: RunData) -> Iterator[Trace]:
+    """All traces, as they were generated; only these know how long a call took."""
+    return read_traces(data.run) if data.questions else iter(())
+
+
+def key_of(row: Trace | Verdict) -> Key:
+    """Which trace a row is, or is about."""
+    return row.question_id, row.sample_index
 
 
 def rows_or_none(path: Path, model: type[Row]) -> Iterator[Row]:

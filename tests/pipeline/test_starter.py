@@ -1,5 +1,8 @@
 """`aot init`: what it makes loads from anywhere, takes its data from beside itself, and overwrites nothing."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,29 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     start_folder("video", tmp_path)
     with pytest.raises(RunError, match="nothing is overwritten"):
         start_folder("video", tmp_path)
+
+
+OPENED = """
+import collections, os, sys
+opened = collections.Counter()
+sys.addaudithook(lambda event, words: opened.update([os.path.basename(str(words[0]))]) if event == "open" else None)
+from aot.cli import main
+try:
+    main()
+finally:
+    print(opened["problems.jsonl"])
+"""
+
+
+def test_own_data_are_read_once_for_the_notes_and_for_prepare(tmp_path: Path) -> None:
+    start_folder("text", tmp_path / "mine")
+    config, run = tmp_path / "mine" / "mine.yaml", tmp_path / "run"
+    command = [sys.executable, "-c", OPENED, "prepare", str(config), f"run.dir={run}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "training problems have no worked solution" in done.stderr
+    # A look for rows that name their split, and one for the problems; each opens the file to see whether it can.
+    assert done.stdout.splitlines()[-1] == "4"
+    assert json.loads((run / "run.json").read_text())["stages"]["prepare"]["state"] == "done"
 
 
 def test_the_list_names_every_kind_and_every_config_of_a_run() -> None:

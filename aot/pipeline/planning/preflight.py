@@ -114,8 +114,11 @@ def gpu_notes(config: RunConfig) -> list[str]:
     return gpu_lines(max([arm.memory.total for arm in planned.arms] + [planned.answering.total]) / 1e9, gpus)
 
 
-def begin(config: RunConfig, run: RunFolder) -> None:
+def begin(config: RunConfig, run: RunFolder) -> VideoData | TextSource | None:
     """Log what a run would go on with that its user should know, before its first stage.
+
+    Returns:
+        The data that were read for it, for prepare; None where none were, or where prepare has to say why not.
 
     Raises:
         ConfigError: the rules can plan for so few training questions that the run would stop after generate.
@@ -124,24 +127,23 @@ def begin(config: RunConfig, run: RunFolder) -> None:
         for line in gpu_notes(config):
             log.log(logging.WARNING if line.startswith("note") else logging.INFO, "%s", line)
     if stage_done(run, "prepare") or isinstance(config.data, KitchenData | MathData | GymData):
-        return
-    try:
-        notes = _data_notes(config, run)
-    except AotError:  # prepare says it, and marks the stage as failed
-        return
-    for note in notes:
-        log.warning("%s", note)
-
-
-def _data_notes(config: RunConfig, run: RunFolder) -> Iterator[str]:
-    """Notes of data that are read now; raises AotError where they cannot be."""
-    if isinstance(config, VideoRun):
-        from aot.pipeline.source import usable_source
-
-        return clip_notes(config, usable_source(config, run))
+        return None
+    from aot.pipeline.source import usable_source
     from text_cot.prepare import usable_source as usable_problems
 
-    return problem_notes(config, usable_problems(config.data, seed=config.seed, splits=config.evaluate.splits))
+    source: VideoData | TextSource
+    try:
+        if isinstance(config, VideoRun):
+            source = usable_source(config, run)
+            notes = clip_notes(config, source)
+        else:
+            source = usable_problems(config.data, seed=config.seed, splits=config.evaluate.splits)
+            notes = problem_notes(config, source)
+    except AotError:  # prepare says it, and marks the stage as failed
+        return None
+    for note in notes:
+        log.warning("%s", note)
+    return source
 
 
 def clip_notes(config: VideoRun, source: VideoData) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """What the filters did: the funnel as bars, the planted defects they caught, and traces that were refused."""
 
-from collections import Counter, defaultdict
 from typing import Any
 
 from aot.display import counted
@@ -53,15 +52,7 @@ def judge_table(judge: JudgeTotals) -> list[Pivot]:
 
 def rejected_examples(data: RunData) -> dict[str, list[dict[str, Any]]]:
     """For each reason, as rejected.html.j2 shows them, the first few traces refused for it; most unplanted first."""
-    chosen: defaultdict[str, list[Verdict]] = defaultdict(list)
-    counts, planted = Counter[str](), Counter[str]()
-    for verdict in rows_or_none(data.run.verdicts, Verdict):
-        if not verdict.keep:
-            counts[verdict.reason] += 1
-            planted[verdict.reason] += (verdict.question_id, verdict.sample_index) in data.planted
-            is_room = len(chosen[verdict.reason]) < data.config.report.rejected_per_reason
-            if is_room and verdict.question_id in data.questions:
-                chosen[verdict.reason].append(verdict)
+    chosen, counts, planted = data.verdicts.examples, data.verdicts.dropping, data.verdicts.dropping_planted
     keys = {(v.question_id, v.sample_index) for verdicts in chosen.values() for v in verdicts}
     dropped = ((one.question_id, one.sample_index, one) for one in rows_or_none(data.run.dropped, Trace))
     traces = {(question_id, sample): trace for question_id, sample, trace in dropped if (question_id, sample) in keys}

@@ -6,27 +6,23 @@ A trace of calls is taken apart into its steps, each sentence linked to the step
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from aot.evaluation.scoring import score
-from aot.files.traces import read_traces
 from aot.filtering.chain import judge_alone
 from aot.filtering.subject import Subject
 from aot.rationales.findings import first_listing, sightings
 from aot.rationales.notation import CITATION, PARTS, parse_rationale, sentences_of
-from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace, Verdict
+from aot.records import THOUGHT_MODES, ClipAnnotation, JsonDict, Prediction, Question, Step, Trace
 from aot.reporting.charts import Drawing, timeline
-from aot.reporting.load import RunData, rows_or_none
+from aot.reporting.load import Key, RunData, key_of, rows_or_none, working_traces
 from aot.reporting.pivot import clip_text, short
 from aot.reporting.sections import Block, absent, words
 from aot.reporting.students import MODES
 from aot.reporting.thumbs import ThumbBook
 
-Key = tuple[str, int]
-"""Question id and sample index of a trace."""
-STATES = ("kept", "held out, student right", "rejected", "held out, student wrong", "not filtered")
 BOX_TOLERANCE_S = 0.051
 """Tools give the time of a box in tenths of a second."""
 FRAMES_A_STEP = 8
@@ -51,49 +47,18 @@ class Box(NamedTuple):
     name: str
 
 
-def trace_states(data: RunData) -> dict[Key, str]:
-    """What became of each trace: kept, rejected, held out (student right or wrong), or not filtered."""
-    student = data.student(data.learning.lead)
-    said = [p for p in data.predictions if (p.arm, p.mode) == student and p.question_id in data.questions]
-    right = {p.question_id: score(p, data.questions[p.question_id]).correct for p in said}
-    held = {True: "held out, student right", False: "held out, student wrong", None: "not filtered"}
-    states = {_key(trace): held[right.get(trace.question_id)] for trace in _working_traces(data)}
-    states |= {_key(trace): "kept" for trace in rows_or_none(data.run.kept, Trace)}
-    return states | {_key(trace): "rejected" for trace in rows_or_none(data.run.dropped, Trace)}
-
-
-def pick_traces(states: dict[Key, str], questions: dict[str, Question], *, limit: int) -> list[Key]:
-    """At most `limit` traces, taken in turns from each state and, within it, from each kind of question."""
-    piles: defaultdict[str, defaultdict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
-    for key, state in sorted(states.items()):
-        if key[0] in questions:
-            piles[state][questions[key[0]].kind].append(key)
-    queues = [list(_take_turns(list(piles[state].values()))) for state in STATES if state in piles]
-    picked: list[Key] = []
-    spare: list[Key] = []
-    seen_questions: set[str] = set()
-    for key in _take_turns(queues):
-        (spare if key[0] in seen_questions else picked).append(key)
-        seen_questions.add(key[0])
-    return (picked + spare)[:limit]
-
-
 def make_gallery(data: RunData, book: ThumbBook) -> list[Panel]:
     """As many traces as report.gallery says with all that is known of them; their frames are embedded into `book`.
 
     Traces of other splits than train are not filtered by a run; here they get the verdicts that need no other trace.
     """
-    states = trace_states(data)
-    picked = pick_traces(states, data.questions, limit=data.config.report.gallery)
+    picked = data.shown
     traces: dict[Key, Trace] = {}
     # The working files first, because only they know how long a call took.
-    files = (_working_traces(data), rows_or_none(data.run.kept, Trace), rows_or_none(data.run.dropped, Trace))
+    files = (working_traces(data), rows_or_none(data.run.kept, Trace), rows_or_none(data.run.dropped, Trace))
     for trace in chain(*files):
-        if _key(trace) in picked:
-            traces.setdefault(_key(trace), trace)
-    verdicts: defaultdict[Key, list[Verdict]] = defaultdict(list)
-    for verdict in rows_or_none(data.run.verdicts, Verdict):
-        verdicts[verdict.question_id, verdict.sample_index].append(verdict)
+        if key_of(trace) in picked:
+            traces.setdefault(key_of(trace), trace)
     replies: defaultdict[str, defaultdict[str, list[Panel]]] = defaultdict(lambda: defaultdict(list))
     shown = {key[0] for key in picked}
     for said in data.predictions:
@@ -103,8 +68,10 @@ def make_gallery(data: RunData, book: ThumbBook) -> list[Panel]:
     for number, key in enumerate(picked, start=1):
         subject = Subject(traces[key], data.questions[key[0]], data.config.filter)
         panel = _panel(data, subject, book, anchor=f"t{number}")
-        panel["verdicts"] = sorted(verdicts[key] or judge_alone(subject), key=lambda verdict: verdict.keep)
-        panels.append({**panel, "state": states[key], "planted": data.planted.get(key, ""), "replies": replies[key[0]]})
+        panel["verdicts"] = sorted(
+            data.verdicts.of_shown.get(key) or judge_alone(subject), key=lambda verdict: verdict.keep
+        )
+        panels.append({**panel, "state": picked[key], "planted": data.planted.get(key, ""), "replies": replies[key[0]]})
     return panels
 
 
@@ -259,19 +226,6 @@ def timeline_of(trace: Trace, question: Question, truth: ClipAnnotation | None) 
     window = (media.start_s, end_s if media.end_s is None else media.end_s) if media else (0.0, end_s)
     rows = [("truth", true)] * bool(truth) + [("tools saw", seen)] * bool(seen)
     return timeline(rows, end_s=end_s, window=window, name="steps over time; dashed lines bound what may be seen")
-
-
-def _take_turns(queues: Sequence[Sequence[Key]]) -> Iterator[Key]:
-    for turn in range(max((len(queue) for queue in queues), default=0)):
-        yield from (queue[turn] for queue in queues if turn < len(queue))
-
-
-def _working_traces(data: RunData) -> Iterator[Trace]:
-    return read_traces(data.run) if data.questions else iter(())
-
-
-def _key(trace: Trace) -> Key:
-    return trace.question_id, trace.sample_index
 
 
 def gallery_blocks(data: RunData, panels: Sequence[Panel]) -> list[Block]:

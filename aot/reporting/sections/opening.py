@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aot.display import counted
-from aot.records import MetricRow, Verdict
+from aot.records import MetricRow
 from aot.reporting.charts import Drawing, FlowBox, FlowLoss, flow
-from aot.reporting.load import RunData, Student, rows_or_none
+from aot.reporting.load import RunData, Student
 from aot.reporting.pivot import clip_text
 from aot.reporting.sections.accuracy import HEADS, arm_about, headline_kind, judged, ruled_out
 from aot.reporting.sections.gallery import Panel
@@ -176,12 +176,7 @@ def _losses(data: RunData) -> list[FlowLoss]:
     if data.funnel is None:
         return []
     ranked = sorted(data.funnel.reasons, key=lambda row: (-row.first, row.filter, row.reason))
-    first: dict[tuple[str, int], Verdict] = {}
-    for verdict in rows_or_none(data.run.verdicts, Verdict):
-        key = verdict.question_id, verdict.sample_index
-        if not verdict.keep and key in data.planted:
-            first.setdefault(key, verdict)
-    planted = Counter((verdict.filter, verdict.reason) for verdict in first.values())
+    planted = Counter((verdict.filter, verdict.reason) for verdict in data.verdicts.first_planted.values())
     losses = [
         FlowLoss(row.reason.replace("_", " "), row.first, min(planted[row.filter, row.reason], row.first))
         for row in ranked

@@ -1,6 +1,6 @@
 """Drives a whole review by keyboard in Chromium, looks whether the verdicts are right, and takes pictures of the page.
 
-    python scripts/check_review.py OUT                      # makes a small run of the drawn kitchen in OUT/run first
+    python scripts/check_review.py OUT                # makes a small run of the synthetic kitchen in OUT/run first
     python scripts/check_review.py OUT --chromium /usr/bin/chromium
 
 Needs playwright (`pip install playwright`; its own browsers are not needed) and a Chromium. The review has traces of

@@ -283,7 +283,7 @@ def doctor(
         Path | None, typer.Option("--config", metavar="CONFIG", help="Look over all that this config needs.")
     ] = None,
 ) -> None:
-    """Look for trouble before a run does: one line for each, with the fix."""
+    """Check this installation, or a config, and print a fix for each trouble."""
     from aot.pipeline.commands.doctor import look_around
 
     if config is not None:

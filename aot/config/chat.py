@@ -21,7 +21,7 @@ def _day(text: str) -> str:
 
 
 class PricesConfig(Section):
-    """What a served model charges for a million tokens of each kind; a kind without a price is told as unpriced."""
+    """What a served model charges for a million tokens of each kind; a kind without a price is reported as unpriced."""
 
     date: Annotated[str, AfterValidator(_day)] = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
     """When these prices were looked up."""

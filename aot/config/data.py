@@ -35,7 +35,7 @@ MOST_DRAWN = 1_000_000
 
 
 class ToyKitchenConfig(Section):
-    """How much of the drawn kitchen is made."""
+    """How much of the synthetic kitchen is made."""
 
     train_clips: int = Field(default=320, ge=1, le=MOST_DRAWN)
     test_clips: int = Field(default=80, ge=1, le=MOST_DRAWN)
@@ -141,13 +141,14 @@ class ClipData(DataSection):
     best of each."""
     book: PathText | None = None
     """A recipe book, which the teacher and a student with tools look up: a folder of cards (docs/tools.md),
-    `annotations`, the procedures counted from the training annotations, or `embedded`, the drawn kitchen's own."""
+    `annotations`, the procedures counted from the training annotations, or `embedded`, the synthetic kitchen's own."""
 
     @model_validator(mode="after")
     def _has_that_book(self) -> Self:
         if self.book == EMBEDDED and self.dataset != "toy_kitchen":
             raise ValueError(
-                f"data.book: {EMBEDDED} is the drawn kitchen's; for {self.dataset} give a folder of cards, or {COUNTED}"
+                f"data.book: {EMBEDDED} is the synthetic kitchen's; for {self.dataset} give a folder of cards, or "
+                f"{COUNTED}"
             )
         return self
 
@@ -158,7 +159,7 @@ class ClipData(DataSection):
 
 
 class KitchenData(ClipData):
-    """The drawn kitchen."""
+    """The synthetic kitchen."""
 
     dataset: Literal["toy_kitchen"]
     toy: ToyKitchenConfig = ToyKitchenConfig()

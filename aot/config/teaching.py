@@ -114,7 +114,7 @@ class ClipTeacher(TryingTeacher):
     tools: ToolsConfig = ToolsConfig()
     hf: HfConfig = HfConfig()
     appearance: PathText | None = None
-    """JSON file of what objects look like for the pixel tools; None means the drawn kitchen's own."""
+    """JSON file of what objects look like for the pixel tools; None means the synthetic kitchen's own."""
     granularity: ClassVar[ChainSteps] = "auto"
 
 

@@ -87,7 +87,7 @@ def prepare(run: RunFolder, config: VideoRun, progress: Progress, source: VideoD
 def recipe_book(
     data: ClipData, drawn: Sequence[CardRow], truth: Iterable[ClipAnnotation], *, held_out: Sequence[Question]
 ) -> ReadCards:
-    """The recipe book of a run: the drawn kitchen's, one counted from the training annotations, or a folder's.
+    """The recipe book of a run: the synthetic kitchen's, one counted from the training annotations, or a folder's.
 
     Raises:
         SourceError: the folder is missing or holds no card.

@@ -128,7 +128,7 @@ def clips_root(data: ClipData, run: RunFolder) -> Path:
 
 
 def toy_counts(data: KitchenData) -> dict[str, int]:
-    """Clips of each split of the drawn kitchen, after `data.limit`."""
+    """Clips of each split of the synthetic kitchen, after `data.limit`."""
     toy, limit = data.toy, data.limit
     counts = {
         "train": toy.train_clips,

@@ -86,7 +86,7 @@ def ask(
         text: the question.
         kind: a question kind of the rule planner; None guesses it from the text.
         choices: options of a multiple-choice question.
-        appearance: card of what things look like; None means the drawn kitchen's own.
+        appearance: card of what things look like; None means the synthetic kitchen's own.
         annotations: annotated clips of the split `train`, for procedural knowledge.
         start_s: start of the window that the question is about.
         end_s: its end; None means the end of the clip.

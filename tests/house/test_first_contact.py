@@ -48,7 +48,7 @@ def test_ten_own_problems_come_to_a_report_in_three_commands(tmp_path: Path, she
     ]  # fmt: skip
     write_rows(tmp_path / "mine/problems.jsonl", rows)
     noted = shell("run", "mine/mine.yaml", "--dry-run", most=3)
-    assert "training problems have no worked solution" in noted
+    assert "training problems without a worked solution" in noted
     assert "tiny-text does not know 3 words of 10 of 10 problems (picks, plums, and)" in noted
     assert "give student.base the folder of a real model, such as Qwen3-0.6B" in noted
     ended = shell("run", "mine/mine.yaml", "train.max_steps=2", "evaluate.bootstrap_samples=100", most=3)

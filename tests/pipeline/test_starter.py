@@ -53,7 +53,7 @@ def test_own_data_are_read_once_for_the_notes_and_for_prepare(tmp_path: Path) ->
     config, run = tmp_path / "mine" / "mine.yaml", tmp_path / "run"
     command = [sys.executable, "-c", OPENED, "prepare", str(config), f"run.dir={run}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "training problems have no worked solution" in done.stderr
+    assert "training problems without a worked solution" in done.stderr
     # A look for rows that name their split, and one for the problems; each opens the file to see whether it can.
     assert done.stdout.splitlines()[-1] == "4"
     assert json.loads((run / "run.json").read_text())["stages"]["prepare"]["state"] == "done"

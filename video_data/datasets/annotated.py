@@ -91,7 +91,7 @@ def _with_splits(official: Official, wanted: Wanted) -> tuple[Official, tuple[st
     def settled(row: Row) -> Row:
         return replace(row, split=TEST if _group(row) in held_out else TRAIN)
 
-    note = f"the files do not tell both splits: {len(held_out)} of {len(groups)} clips are held out as {TEST}"
+    note = f"the files define no test split: {len(held_out)} of {len(groups)} clips are held out as {TEST}"
     clips, questions = tuple(map(settled, official.clips)), tuple(map(settled, official.questions))
     return replace(official, clips=clips, questions=questions), (note,)
 

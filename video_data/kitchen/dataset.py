@@ -1,4 +1,4 @@
-"""The drawn kitchen as a data set: real video files with questions and the drawn truth.
+"""The synthetic kitchen as a data set: real video files with questions and the drawn truth.
 
 Splits: `train`, `test` (the same recipes, new clips) and `test_ood` (recipes never cooked in the other two). A clip
 belongs to one split only. Making it again writes nothing that is already there; a folder holds clips of one seed only.
@@ -48,7 +48,7 @@ _STAMP = TypeAdapter(KitchenStamp)
 def plan_toy_kitchen(
     root: Path, *, seed: int, counts: dict[str, int], open_book_count: int = 0, card: Place = "book"
 ) -> VideoData:
-    """Questions, truth, clip paths and recipe cards of the drawn kitchen; draws nothing yet.
+    """Questions, truth, clip paths and recipe cards of the synthetic kitchen; draws nothing yet.
 
     Args:
         root: folder of the clips.

@@ -1,4 +1,4 @@
-"""What happens in the drawn kitchen: performances of recipes, and the questions asked about them.
+"""What happens in the synthetic kitchen: performances of recipes, and the questions asked about them.
 
 A performance is one random order of a recipe's steps with distractor and repeated steps, speeds and pauses. Item i
 depends on (seed, name of the clip) only, so any clip can be made again alone. Draws no pixels.

@@ -1,4 +1,4 @@
-"""The drawn kitchen's world: what things look like and which recipes exist.
+"""The synthetic kitchen's world: what things look like and which recipes exist.
 
 A step is an (action, ingredient) pair written `chop onion`. A recipe is a partial order of steps: a step may happen
 once all steps it waits for have happened. Steps are shared between recipes on purpose, so that the last step alone

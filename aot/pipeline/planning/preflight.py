@@ -168,8 +168,8 @@ def problem_notes(config: TextRun, source: TextSource) -> Iterator[str]:
     alone = [one.id for one in train if not solutions.get(one.id, "").strip()]
     if config.teacher.planner == "given" and alone:
         yield (
-            f"note: {len(alone)} of {counted(len(train), 'training problem')} have no worked solution, such as "
-            f"{alone[0]}, and are not learned from; teacher.planner: chat has a model write them (aot init chat DIR)"
+            f"note: {len(alone)} of {counted(len(train), 'training problem')} without a worked solution, such as "
+            f"{alone[0]}: no training on these; teacher.planner: chat has a model write one (aot init chat DIR)"
         )
     texts = [(one.id, [*_texts(one), solutions.get(one.id, "")]) for one in source.questions[:MOST_ASKED]]
     yield from _unknown_words(config.student.base, texts, "problem")

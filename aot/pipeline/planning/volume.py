@@ -10,7 +10,7 @@ from aot.config.data import StepFiles
 from text_cot.datasets.toy_math import OOD_SPLITS
 
 QUESTIONS_OF_A_CLIP = {"train": 5, "test": 4}
-"""Of the drawn kitchen."""
+"""Of the synthetic kitchen."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`aot calibrate`: labelled questions of no split of the run, the student's answers to them, and what these promise.
 
-The drawn kitchen, the drawn maths problems and the procedural tasks give new questions by another seed. Of other data
-sets it takes training questions whose group taught no arm anything, or a file of the user's own.
+The synthetic kitchen, the synthetic maths problems and the procedural tasks give new questions by another seed. Of
+other data sets it takes training questions whose group taught no arm anything, or a file of the user's own.
 """
 
 import logging

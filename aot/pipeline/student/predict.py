@@ -102,7 +102,7 @@ def predict_file(
         questions: JSON lines, each a row of a run's questions, of docs/plain_data.md or of docs/text_data.md; the
             last two need no answer.
         out: one AnswerRow a line; rows that are there already are kept.
-        root: folder of the clips; None: that of the questions, or the drawn clips beside a run's questions.
+        root: folder of the clips; None: that of the questions, or the synthetic clips beside a run's questions.
         mode: of every question that names none itself; None leaves it to each (see Ask).
         book: recipe cards in place of those that came with the student.
         review: folder in which answers wait that a person has to look at first.

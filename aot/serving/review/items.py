@@ -72,7 +72,7 @@ def in_order(items: Iterable[Item], *, order: Order, seed: int) -> list[Item]:
 
 
 def of_trace(question: Question, trace: Trace, verdicts: Sequence[Verdict], read_frames: ReadFrames) -> Item:
-    """A trace with its evidence, and what the filters thought of it."""
+    """A trace with its evidence, and the verdicts of the filters on it."""
     against = [row for row in verdicts if not row.keep]
     status = "kept by every filter" if not against else "dropped: " + ", ".join(
         f"{row.filter} ({row.reason})" for row in against

@@ -28,7 +28,7 @@ REPEATED = 0.05
 """Least probability, against a new one, of a step that training clips never repeat."""
 ORDER_WEIGHT, PLACE_WEIGHT = 0.25, 0.5
 """Exponents of readiness times validity, and of what usually stands at this place; 0 leaves the transitions alone.
-Chosen by four-fold cross-validation over training clips of CrossTask's sample and of the drawn kitchen."""
+Chosen by four-fold cross-validation over training clips of CrossTask's sample and of the synthetic kitchen."""
 PLACE_SPREAD, PLACE_PRIOR = 1.0, 2.0
 """Steps to either side that count as the same place, about; and weight of the task's counts at any place."""
 Confusions = Mapping[str, Mapping[str, float]]

@@ -1,7 +1,7 @@
 """The appearance card: what the pixel tools know about how things look, and nothing about any clip.
 
 A card names objects and actions with a colour and a shape, and lists the step labels built from them. It is read from
-a JSON file, or made from the drawn kitchen's world.
+a JSON file, or made from the synthetic kitchen's world.
 """
 
 import hashlib
@@ -78,7 +78,7 @@ class Appearance(Record):
 
 
 def kitchen_appearance() -> Appearance:
-    """The card of the drawn kitchen."""
+    """The card of the synthetic kitchen."""
     return Appearance(
         name="drawn kitchen",
         objects={name: ThingLook(rgb=look.rgb, shape=look.shape) for name, look in kitchen_world.INGREDIENTS.items()},
@@ -91,7 +91,7 @@ def kitchen_appearance() -> Appearance:
 
 
 def load_appearance(path: str | Path | None) -> Appearance:
-    """The card in a JSON file; the drawn kitchen's own for None.
+    """The card in a JSON file; the synthetic kitchen's own for None.
 
     Raises:
         ConfigError: the file cannot be read or is no card.

@@ -268,7 +268,9 @@ def test_no_confidence_is_claimed_for_a_kind_that_the_contract_does_not_name(vid
     plain, strange = (dataclasses.replace(NEXT, kind=kind) for kind in ("next_choice", "zzz"))
     for sure, unsure in (
         Decider(warm).decide(seen(6), [plain, strange]),
-        warm.ask_many([Ask(one.text, STEPS, kind=one.kind, frames=frames()) for one in (plain, strange)]),
+        warm.ask_many(
+            [Ask(one.text, STEPS, kind=one.kind, frames=frames(), times_s=range(6)) for one in (plain, strange)]
+        ),
     ):
         assert sure.confidence == max(sure.choice_probs) and "not calibrated" not in sure.detail
         assert unsure.answer == sure.answer and unsure.confidence is None and not unsure.abstained

@@ -80,7 +80,7 @@ def test_each_kind_of_question_is_decided_as_in_python(client: TestClient, serve
 
 
 def test_frames_already_seen_are_read_from_the_cache(client: TestClient) -> None:
-    body = {"frames": urls(2), "questions": [NEXT]}
+    body = {"frames": urls(2), "times_s": [0.0, 1.0, 2.0, 3.0], "questions": [NEXT]}
     first, second = (client.post("/v1/decide", json=body).json() for _ in range(2))
     assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 30
@@ -175,7 +175,8 @@ def test_images_are_shown_at_their_times_and_more_than_four_are_taken(client: Te
     plain = client.post("/v1/systemone", json=body).json()
     timed = client.post("/v1/systemone", json={**body, "aot": {"times_s": times_s}}).json()
     assert timed["aot"]["frame_times_s"] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0] and "aot" not in plain
-    direct = {"frames": [f"data:image/png;base64,{packed(one)}" for one in pictures(7, 6)], "questions": [ONION]}
+    shown = [f"data:image/png;base64,{packed(one)}" for one in pictures(7, 6)]
+    direct = {"frames": shown, "times_s": [float(i) for i in range(6)], "questions": [ONION]}
     (same,) = client.post("/v1/decide", json=direct).json()["answers"]
     assert plain["answers"]["onion"]["noul"] == pytest.approx(same["probabilities"][0]["probability"], abs=1e-4)
     back = {**direct, "frames": direct["frames"][::-1], "times_s": sorted(times_s.values())}

@@ -14,8 +14,8 @@ from aot.pipeline.planning.shapes import FAMILIES, published, published_shape, s
 from aot.records import JsonDict, Record
 
 UNKNOWN = (
-    "plan: unknown, because the shape of {base} is known nowhere: its folder is not there, and no facts of it come "
-    "with this package (those of {names} do); run `aot prefetch CONFIG` or give student.base=FOLDER"
+    "plan: unknown, because the shape of {base} is known nowhere: no folder with its config.json is here, and no facts "
+    "of it come with this package (those of {names} do); run `aot prefetch CONFIG` or give student.base=FOLDER"
 )
 _PARTS = {
     "weights": "weights", "trained": "adapters, gradients, Adam", "activations": "activations", "logits": "logits",

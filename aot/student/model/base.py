@@ -72,7 +72,7 @@ def check_base_folder(folder: Path, *, quantised: bool = False) -> None:
     for what, names in groups.items():
         if not any((folder / name).is_file() for name in names):
             hint = "; pickled weights are not read, convert them" if what == "weights" else ""
-            raise CheckpointError(f"{folder} has no {what}: none of {', '.join(names)} is there{hint}")
+            raise CheckpointError(f"{folder} has no {what}: {' or '.join(names)} is missing{hint}")
 
 
 def base_digest(folder: str) -> str:

@@ -2,7 +2,7 @@
 
     python scripts/check_extras.py                    # core and every light extra; and whether train resolves
     python scripts/check_extras.py video --newest     # newest versions instead of those in constraints.txt
-    python scripts/check_extras.py video --newest --python python3.13      # or 3.12
+    python scripts/check_extras.py video --newest --python 3.12 3.13       # with these, too, where they are installed
 
 In each environment every module of ours must import, or lack a package that another extra brings; then one tiny thing
 is done with it. Needs the package registry and two minutes. Ends with 1 if anything failed.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -254,12 +254,24 @@ def _pip(*arguments: str, python: str | None = None) -> None:
     )  # fmt: skip
 
 
+def find_python(name: str) -> str | None:
+    """An interpreter by its path or its version, on the PATH or among those of pyenv; None if there is none here."""
+    held = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{name}.*/bin/python"))
+    for command in (name, f"python{name}", *map(str, reversed(held))):
+        try:
+            subprocess.run([command, "--version"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return command
+    return None
+
+
 def main() -> int:
     """Check the extras that were named; 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extras", nargs="*", metavar="EXTRA", help="all that are light, and train, if none is named")
     parser.add_argument("--newest", action="store_true", help="without constraints.txt")
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the environments")
+    parser.add_argument("--python", nargs="+", default=[sys.executable], help="interpreters, or versions such as 3.12")
     parser.add_argument("--inside", choices=USES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
@@ -267,7 +279,18 @@ def main() -> int:
         return 0
     os.environ.pop("PYTHONPATH", None)  # pip would take what lies there for installed
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile its packages again
-    version = subprocess.run([given.python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    failed = False
+    for name in given.python:
+        if (python := find_python(name)) is None:
+            print(f"Python {name}: not installed here, so nothing was tried with it")
+        else:
+            failed |= check_all(given.extras or [*USES, *RESOLVED_ONLY], python=python, newest=given.newest)
+    return int(failed)
+
+
+def check_all(extras: Sequence[str], *, python: str, newest: bool) -> bool:
+    """Whether an extra failed under an interpreter; prints a line for each."""
+    version = subprocess.run([python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     print(f"{version}: each light extra is installed alone, without torch; {', '.join(RESOLVED_ONLY)} only resolved")
     failed = False
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -275,13 +298,13 @@ def main() -> int:
 
         def one(extra: str) -> tuple[str, str, float]:
             began_s = time.monotonic()
-            problem = check(extra, wheel, Path(name) / extra, python=given.python, newest=given.newest)
+            problem = check(extra, wheel, Path(name) / extra, python=python, newest=newest)
             return extra, problem, time.monotonic() - began_s
 
-        for extra, problem, seconds in pool.map(one, given.extras or [*USES, *RESOLVED_ONLY]):
+        for extra, problem, seconds in pool.map(one, extras):
             failed |= bool(problem)
             print(f"{extra:8} {'FAILED' if problem else 'ok':6} {seconds:5.0f} s  {problem}", flush=True)
-    return int(failed)
+    return failed
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def base(bases: dict[str, Path], tmp_path: Path) -> Path:
 )  # fmt: skip
 def test_missing_file_is_named(name: str, what: str, base: Path) -> None:
     (base / name).unlink()
-    with pytest.raises(CheckpointError, match=f"has no {what}: none of .*{name}"):
+    with pytest.raises(CheckpointError, match=f"has no {what}: .*{name}.* is missing"):
         load_student(str(base), config=run_config(base).student)
 
 

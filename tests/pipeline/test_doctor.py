@@ -11,9 +11,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from aot.config import load_config
-from aot.errors import EXTRA_OF_PACKAGE
+from aot.errors import EXTRA_OF_PACKAGE, CheckpointError
 from aot.pipeline.commands import doctor
 from aot.pipeline.commands.plan import told_plan
+from aot.pipeline.planning.preflight import check_hub_name
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "cyclonedx": "cyclonedx-python-lib[json-validation]"}
@@ -128,6 +129,18 @@ def test_what_a_config_lacks_is_a_line_before_any_work(
     config = load_config(path, overrides=(*chat, changed, f"run.dir={tmp_path / 'run'}"))
     lines, _ = told_plan(config, config_path=path)
     assert any(told in line for line in lines), lines
+
+
+def test_a_model_hub_that_cannot_be_reached_is_tried_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CheckpointError, match=r"no model hub gives it .ConnectionRefusedError"):
+        check_hub_name("nobody/no-such-model")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("checksum", "told"), [("", "no checksum"), ("0" * 64, "was altered"), (None, "no checksum")])

@@ -26,6 +26,7 @@ from aot.config import (
 from aot.errors import AotError, CheckpointError, ConfigError, SourceError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.doors import door_of
+from aot.pipeline.planning.preflight import check_hub_name
 from aot.records import Question
 
 
@@ -104,7 +105,7 @@ def look_at_student(config: RunConfig, run: RunFolder, question: Question | None
     from aot.student.model.preflight import preflight
 
     if not Path(resolve_base(config.student.base)).is_dir():
-        _check_hub_name(config.student.base)
+        check_hub_name(config.student.base)
     seen = preflight(config.student, config.train, question, with_frames=door_of(config).shows_frames)
     if not seen:
         return []
@@ -192,16 +193,3 @@ def _check_local_chat(config: RunConfig) -> None:
 
         for name in sorted(names):
             preflight_chat(name)
-
-
-def _check_hub_name(name: str) -> None:
-    from transformers import AutoConfig
-
-    try:
-        AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # whatever a library throws at the files of strangers
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise CheckpointError(
-            f"student.base {name!r} is no folder here, and no model hub gives it ({reason}); "
-            f"give the folder of a model, or one of {', '.join(EMBEDDED_STUDENTS)}"
-        ) from error

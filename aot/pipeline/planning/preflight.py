@@ -29,7 +29,7 @@ from aot.config import (
     chat_jobs,
 )
 from aot.display import counted
-from aot.errors import AotError, ConfigError, ParseError
+from aot.errors import AotError, CheckpointError, ConfigError, ParseError
 from aot.files.run_folder import RunFolder, stage_done
 from aot.pipeline.planning.reckon import reckon
 from aot.records import Question
@@ -175,18 +175,47 @@ def problem_notes(config: TextRun, source: TextSource) -> Iterator[str]:
     yield from _unknown_words(config.student.base, texts, "problem")
 
 
+def try_to_reach(address: str) -> None:
+    """Open a connection to the host of an address once, and close it; nothing is tried behind a proxy.
+
+    Raises:
+        OSError: nobody answers.
+        ValueError: it is no address.
+    """
+    if not any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
+        parts = urlsplit(address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), REACH_S).close()
+
+
+def check_hub_name(name: str) -> None:
+    """Look whether the model hub gives a configuration by this name.
+
+    Raises:
+        CheckpointError: it does not, or cannot be reached; that is tried once.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from transformers import AutoConfig
+
+    try:
+        if not constants.HF_HUB_OFFLINE and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            try_to_reach(constants.ENDPOINT)  # or the hub's client tries six times, and says so each time
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # whatever a library throws at the files of strangers
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(
+            f"student.base {name!r} is no folder here, and no model hub gives it ({reason}); "
+            f"give the folder of a model, or one of {', '.join(EMBEDDED_STUDENTS)}"
+        ) from error
+
+
 def server_notes(config: RunConfig) -> Iterator[str]:
     """Chat servers that nobody answers at now."""
     sections = {section.base_url: setting for setting, section in chat_jobs(config).values()
                 if section and section.backend == "openai" and PORT not in section.base_url}  # fmt: skip
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
-        return  # what is behind a proxy is not reached directly
     for address, setting in sections.items():
-        parts = urlsplit(address)
         try:
-            socket.create_connection(
-                (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), REACH_S
-            ).close()
+            try_to_reach(address)
         except (OSError, ValueError) as error:
             why = f"nobody answers at {address} ({error}), where {setting} asks"
             yield f"note: {why}; start the server, or correct base_url"

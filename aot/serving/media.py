@@ -8,15 +8,17 @@ import base64
 import binascii
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from aot.chat.messages import ImagePart
-from aot.chat.pictures import unpacked
+from aot.chat.messages import ImagePart, Message, TextPart
+from aot.chat.pictures import png, unpacked
 from aot.errors import ChatError, SourceError, VideoError
 from aot.served_records import FrameRule
 from aot.serving.frames import ClipShelf, ShownFrames, Window
@@ -26,6 +28,10 @@ from aot.serving.server.limits import Limits
 _BEGINNINGS: dict[str, Literal["image/jpeg", "image/png"]] = {
     "data:image/png;base64": "image/png", "data:image/jpeg;base64": "image/jpeg", "data:image/jpg;base64": "image/jpeg",
 }  # fmt: skip
+
+
+_TIME = re.compile(r"t=\d+(\.\d+)?s\s*$")
+"""As `format_time` writes it before a picture, in a request and in rows of training."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,23 @@ def check_count(number: int, *, limits: Limits, param: str = "messages") -> None
     """Raises ApiError where a request shows so many images that it is refused."""
     if number > limits.max_images:
         raise bad(f"{number} images; at most {limits.max_images} are taken", param=param)
+
+
+def check_times(message: Message) -> None:
+    """Refuse several images of which one has no time, by `time_s` or in the text just before it."""
+    told = [b for a, b in pairwise(message.parts) if isinstance(a, TextPart) and _TIME.search(a.text)]
+    count = sum(isinstance(part, ImagePart) for part in message.parts)
+    if count > 1 and sum(isinstance(one, ImagePart) for one in told) < count:
+        raise untimed(count)
+
+
+def untimed(count: int) -> ApiError:
+    """What a client is told of so many images without times."""
+    return bad(
+        f'{count} images came without times, which the student reads beside them; put "time_s", the second at which it '
+        "was seen, beside the image_url of each",
+        param="messages",
+    )
 
 
 def read_image(url: str, *, limits: Limits, time_s: float | None = None) -> ImagePart:

@@ -6,10 +6,8 @@ Extensions: a content part `{"type": "video", "video": {path, start_s, end_s}}`,
 """
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,7 +18,7 @@ from aot.rationales.notation import format_time
 from aot.records import PromptMode
 from aot.served_records import StudentContract
 from aot.serving.frames import checked_times
-from aot.serving.media import ClipWindow, check_count, read_image, size_of
+from aot.serving.media import ClipWindow, check_count, check_times, read_image, size_of
 from aot.serving.server.errors import ApiError, bad
 from aot.serving.server.limits import Limits
 from aot.student.rows.prompts import MODE_SUFFIX
@@ -28,8 +26,6 @@ from aot.student.rows.prompts import MODE_SUFFIX
 SpokenMode = PromptMode | Literal["none"]
 Text = Field(max_length=1_000_000)
 _MOST_TOOLS, _MOST_STOPS = 128, 4
-_TIME = re.compile(r"t=\d+(\.\d+)?s\s*$")
-"""As `format_time` writes it before a picture, here and in rows of training."""
 
 
 class Loose(BaseModel):
@@ -221,7 +217,7 @@ def chat_request(
     for one in messages:
         _check_images(images_of(one), of_one_size=contract is not None)
         if contract is not None and ask.mode != "none":
-            _check_times(one)
+            check_times(one)
     check_count(sum(len(images_of(one)) for one in messages), limits=limits)
     if ask.mode != "none":
         messages = _in_mode(messages, MODE_SUFFIX[ask.mode])
@@ -297,22 +293,6 @@ def _check_images(images: Sequence[ImagePart], *, of_one_size: bool) -> None:
         (width, height), (other_width, other_height) = sizes[:2]
         words = f"one image has {width}x{height} pixels and another {other_width}x{other_height}"
         raise bad(f"the images of one question must have one size; {words}", param="messages")
-
-
-def _check_times(message: Message) -> None:
-    """Refuse several images of which one has no time, by `time_s` or in the text just before it."""
-    told = [b for a, b in pairwise(message.parts) if isinstance(a, TextPart) and _TIME.search(a.text)]
-    if (count := len(images_of(message))) > 1 and sum(isinstance(one, ImagePart) for one in told) < count:
-        raise untimed(count)
-
-
-def untimed(count: int) -> ApiError:
-    """What a client is told of so many images without times."""
-    return bad(
-        f'{count} images came without times, which the student reads beside them; put "time_s", the second at which it '
-        "was seen, beside the image_url of each",
-        param="messages",
-    )
 
 
 def _choices(form: dict[str, Any] | None, *, limits: Limits) -> tuple[tuple[str, ...], str]:

@@ -44,7 +44,6 @@ from aot.serving.server.chat_request import (
     images_of,
     parts_of,
     read_body,
-    untimed,
 )
 from aot.serving.server.desk import Desk
 from aot.serving.server.errors import WAITS, ApiError, bad
@@ -369,7 +368,7 @@ def _question(turn: _Turn) -> Ask:
     frames = [media.pixels_of(image) for image in images]
     times_s = [image.time_s for image in images if image.time_s is not None] or None  # all have one, or none has
     if times_s is None and len(images) > 1:  # those that stand in the text, the student here cannot choose by
-        raise untimed(len(images))
+        raise media.untimed(len(images))
     return Ask(text, ask.choices, frames=frames, times_s=times_s, mode=mode, kind=kind)
 
 

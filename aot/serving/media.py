@@ -52,9 +52,9 @@ def check_count(number: int, *, limits: Limits, param: str = "messages") -> None
 
 def check_times(message: Message) -> None:
     """Refuse several images of which one has no time, by `time_s` or in the text just before it."""
-    told = [b for a, b in pairwise(message.parts) if isinstance(a, TextPart) and _TIME.search(a.text)]
+    timed = [b for a, b in pairwise(message.parts) if isinstance(a, TextPart) and _TIME.search(a.text)]
     count = sum(isinstance(part, ImagePart) for part in message.parts)
-    if count > 1 and sum(isinstance(one, ImagePart) for one in told) < count:
+    if count > 1 and sum(isinstance(one, ImagePart) for one in timed) < count:
         raise untimed(count)
 
 

@@ -97,8 +97,8 @@ def config_plan_lines(config: RunConfig, *, device: str | None = None) -> list[s
     sizes = {"stored frames": frames_mb(config, volume), "students and their checkpoints": students_mb(config) or 0.0}
     if planned and config.student.base not in EMBEDDED_STUDENTS:
         sizes["the base in bfloat16"] = planned.shape.parameters * 2 / 1e6
-    if told := ", ".join(f"{what} {mb / 1000:,.2f} GB" for what, mb in sizes.items() if mb):
-        lines.append(f"disk: {told}")
+    if sizes_text := ", ".join(f"{what} {mb / 1000:,.2f} GB" for what, mb in sizes.items() if mb):
+        lines.append(f"disk: {sizes_text}")
     return [*lines, "nothing was started"]
 
 

@@ -196,9 +196,10 @@ def check_hub_name(name: str) -> None:
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from transformers import AutoConfig
+    from transformers.utils import CONFIG_NAME
 
     try:
-        if not constants.HF_HUB_OFFLINE and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        if not constants.HF_HUB_OFFLINE and not isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
             try_to_reach(constants.ENDPOINT)  # or the hub's client tries six times, and says so each time
         AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # whatever a library throws at the files of strangers

@@ -281,8 +281,7 @@ class Answer(Record):
     routing: Routing | None = None
     """How a cascade came to it; None without one."""
     review: ReviewOut | None = None
-    """Of a kind of question that needs review by a person: how far that is, and of a settled one that the answer is
-    what a person approved or gave. None of every other kind."""
+    """How far review is, where its kind of question needs one; a settled answer is what a person approved or gave."""
 
 
 class ServedRow(Record):

@@ -33,11 +33,7 @@ def was_interrupted() -> bool:
 
 
 def check_interrupt() -> None:
-    """Raise a signal that came once more; work calls this between its pieces, for the case that it was swallowed.
-
-    Raises:
-        Interrupted: one came.
-    """
+    """Raise Interrupted again if a signal came; work calls this between its pieces, in case it was swallowed."""
     if _came and threading.current_thread() is threading.main_thread():
         raise Interrupted(_came[0])
 

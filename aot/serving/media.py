@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from aot.chat.messages import ImagePart, Message, TextPart
-from aot.chat.pictures import png, unpacked
+from aot.chat.pictures import unpacked
 from aot.errors import ChatError, SourceError, VideoError
 from aot.served_records import FrameRule
 from aot.serving.frames import ClipShelf, ShownFrames, Window

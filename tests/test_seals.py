@@ -174,7 +174,9 @@ def test_missing_doubled_and_unknown_predictions_are_counted() -> None:
 def test_odd_predictions_end_with_exit_code_3_and_are_told(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     run = do(config, *FIRST)
     odd = {"predictions": 9, "missing": 4, "unknown": 1}
-    monkeypatch.setattr(pipeline, "stage_function", lambda stage, config: lambda run, config, progress: odd)
+    monkeypatch.setattr(
+        pipeline, "stage_function", lambda stage, config, source=None: lambda run, config, progress: odd
+    )
     monkeypatch.setattr(pipeline, "_require_earlier", lambda run, stage: None)
     assert run_stages(config, config_path=CONFIG, command=["test"], stages=("evaluate",))[1] == 3
     assert num_refused(run) == 5

@@ -53,7 +53,9 @@ def run(config: RunConfig) -> RunFolder:
 
 def prepare_with(monkeypatch: pytest.MonkeyPatch, config: RunConfig, work: Callable[[RunFolder], None]) -> None:
     """Run the prepare stage with `work` in place of what it does."""
-    monkeypatch.setattr(pipeline, "stage_function", lambda stage, config: lambda run, config, progress: work(run))
+    monkeypatch.setattr(
+        pipeline, "stage_function", lambda stage, config, source=None: lambda run, config, progress: work(run)
+    )
     pipeline.run_stages(config, config_path=Path("x.yaml"), command=["aot"], stages=("prepare",))
 
 

@@ -230,13 +230,18 @@ def check(extra: str, wheel: Path, folder: Path, *, python: str, newest: bool) -
     """What is wrong with an extra alone in an environment of its own; empty when nothing is."""
     wanted = f"{wheel}[{extra}]" if extra != "core" else str(wheel)
     limits = [] if newest else ["--constraint", str(ROOT / "constraints.txt")]
+    # The pip that runs this may be too old for a newer Python, which then brings its own.
+    is_other = python != sys.executable
     try:
         if extra in RESOLVED_ONLY:
-            _pip("install", "--dry-run", "--ignore-installed", *limits, wanted, python=python)
+            _pip("install", "--dry-run", "--ignore-installed", *limits, wanted, python=python, is_own=is_other)
             return ""
-        subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
+        without = [] if is_other else ["--without-pip"]
+        subprocess.run([python, "-m", "venv", *without, str(folder)], check=True, capture_output=True)
         own = str(folder / "bin" / "python")
-        _pip("install", "--no-compile", *limits, wanted, python=own)  # but what is used, and when it is
+        _pip(
+            "install", "--no-compile", *limits, wanted, python=own, is_own=is_other
+        )  # but what is used, and when it is
         command = [own, "-P", str(Path(__file__).resolve()), "--inside", extra]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except subprocess.CalledProcessError as error:
@@ -244,12 +249,12 @@ def check(extra: str, wheel: Path, folder: Path, *, python: str, newest: bool) -
     return done.stderr[-3000:] if done.returncode else ""
 
 
-def _pip(*arguments: str, python: str | None = None) -> None:
-    """Run pip, in another environment if `python` is given; raises CalledProcessError."""
-    where = ["--python", python] if python else []
+def _pip(*arguments: str, python: str | None = None, is_own: bool = False) -> None:
+    """Run pip, for another environment if `python` is given, and with its own pip; raises CalledProcessError."""
+    by, where = (python, []) if python and is_own else (sys.executable, ["--python", python] if python else [])
     quiet = ["--quiet", "--disable-pip-version-check"]
     subprocess.run(
-        [sys.executable, "-m", "pip", *where, *arguments[:1], *quiet, *arguments[1:]],
+        [by, "-m", "pip", *where, *arguments[:1], *quiet, *arguments[1:]],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
 

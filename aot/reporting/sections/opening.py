@@ -101,7 +101,8 @@ def _sentences(data: RunData, lead: Student) -> Iterator[str]:
             than = f", {100 * gap.value + 0.0:+.1f} points" if gap else ""
             others.append(f"{split} {_share(row)} {_interval(row)[:-1]}{than})")
     if others:
-        against = data.learning.control if data.learning.control != lead[0] else "base"
+        control = data.learning.control
+        against = control if control and control != lead[0] else "the untrained base"
         yield f"Elsewhere, with the difference from {against}: {'; '.join(others)}."
 
 

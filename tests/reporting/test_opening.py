@@ -18,6 +18,7 @@ from aot.reporting.load import RunData, load_run
 from aot.reporting.report import write_report
 from aot.reporting.sections.errors import SHOWN_MISTAKES, mistake_blocks
 from aot.reporting.sections.opening import flow_drawings, outcome
+from aot.reporting.students import Learning
 from aot.reporting.thumbs import ThumbBook
 
 MakeRun = Callable[..., tuple[RunFolder, RunConfig]]
@@ -58,6 +59,14 @@ def test_the_verdict_says_in_words_what_the_interval_says(
     text = " ".join(made.sentences)
     assert re.search(r"On test, distilled \(answer at once\) gets \d+\.\d% of next-step questions right \(95%", text)
     assert more in text and re.search(r"interval \d+\.\d to \d+\.\d, n=\d+\)", text)
+
+
+def test_where_no_student_learned_answers_alone_the_verdict_names_the_base(make_run: MakeRun) -> None:
+    data = load_run(*make_run())
+    arms = tuple(arm for arm in data.learning.arms if arm.name != data.learning.control)
+    made = outcome(replace(data, learning=Learning(arms, data.learning.seen)))
+    (elsewhere,) = (text for text in made.sentences if text.startswith("Elsewhere"))
+    assert "the difference from the untrained base: " in elsewhere
 
 
 def test_a_run_without_training_has_a_first_screen_that_says_so(make_run: MakeRun) -> None:

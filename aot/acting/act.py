@@ -117,7 +117,7 @@ class Actor:
                 talk = talks.talks[number]
                 text = self.student.renderer.decode(talk.ids[talk.reply_from :])
                 said, there, _ = text.rpartition(find_answer(text).answer or text)
-                # An answer that stands in other words in the reply, such as by name, has no place for an option.
+                # An answer that stands in other words in the reply has no place for an option.
                 if there:
                     options = plan.question.option_answers
                     replies[number] = [self.student.renderer.completion_ids(said + option) for option in options]

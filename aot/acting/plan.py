@@ -119,7 +119,9 @@ class StudentPlan:
     @property
     def is_outside(self) -> bool:
         """Whether it ended with an answer that is none of the options of its question; not to know is none."""
-        return bool(self.answer) and parse_answer(self.answer or "", self.question).reason == "not_an_option"
+        if not self.answer or not self.question.choices:
+            return False
+        return parse_answer(self.answer, self.question).reason == "not_an_option"
 
     def take_option(self, option: str) -> None:
         """Answer with one of the options instead."""

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from acting_kit import asked, call, scripted
+from acting_kit import ADD, asked, call, scripted
 
 from aot.acting.act import Acted, Actor
 from aot.arms.by_name import by_name
@@ -164,3 +164,10 @@ def test_a_plan_is_shown_the_numbers_that_no_call_used_yet() -> None:
     script = {"counts": [call(NAME, expression="#1 + 0"), call(NAME, expression="[1] + #3"), "Answer: [2]"]}
     steps = plans(script)["counts"].trace.steps
     assert [step.result.get("left") for step in steps] == ["finds #2, and #3", "finds #2"]
+
+
+def test_calls_of_other_tools_use_no_number_of_the_question() -> None:
+    script = {"both": [call("add", terms=[1, 2]), call(NAME, expression="#1 + #2"), "Answer: [2]"]}
+    made = plans(script, tools={**TOOLS, ADD.name: ADD})["both"]
+    assert (made.prediction.answer, made.trace.reasons) == ("19", ())
+    assert made.trace.steps[1].result["left"] == "and #3"

@@ -6,7 +6,7 @@ from aot.display import counted
 from aot.filtering.funnel import share_of
 from aot.records import Trace, Verdict
 from aot.reporting.charts import Drawing, count_bars
-from aot.reporting.load import RunData, rows_or_none
+from aot.reporting.load import RunData, key_of, rows_or_none
 from aot.reporting.pivot import Pivot, clip_text, percent, short, word_table
 from aot.reporting.sections import Block, Section, absent, charts, note, sentences, tables
 from aot.run_records import FaultTotals, Funnel, JudgeTotals
@@ -53,14 +53,13 @@ def judge_table(judge: JudgeTotals) -> list[Pivot]:
 def rejected_examples(data: RunData) -> dict[str, list[dict[str, Any]]]:
     """For each reason, as rejected.html.j2 shows them, the first few traces refused for it; most unplanted first."""
     chosen, counts, planted = data.verdicts.examples, data.verdicts.dropping, data.verdicts.dropping_planted
-    keys = {(v.question_id, v.sample_index) for verdicts in chosen.values() for v in verdicts}
-    dropped = ((one.question_id, one.sample_index, one) for one in rows_or_none(data.run.dropped, Trace))
-    traces = {(question_id, sample): trace for question_id, sample, trace in dropped if (question_id, sample) in keys}
+    keys = {key_of(verdict) for verdicts in chosen.values() for verdict in verdicts}
+    traces = {key_of(one): one for one in rows_or_none(data.run.dropped, Trace) if key_of(one) in keys}
     examples = {}
     for reason in sorted(chosen, key=lambda one: (planted[one] - counts[one], -counts[one], one)):
         which = "all" if planted[reason] == counts[reason] else f"{planted[reason]} of them"
         marked = f", {which} planted" if planted[reason] else ""
-        rows = [_rejected(v, traces.get((v.question_id, v.sample_index)), data) for v in chosen[reason]]
+        rows = [_rejected(v, traces.get(key_of(v)), data) for v in chosen[reason]]
         examples[f"{reason} ({counts[reason]}{marked})"] = rows
     return examples
 

@@ -29,7 +29,11 @@ CALCULATOR = Tool(
 
 def _run_named(arguments: NamedArguments, context: ToolContext) -> NamedResult:
     values = values_of(context.question_text, context.steps)
-    before = (str(step.call.arguments["expression"]) for step in context.steps if step.call and step.status == "ok")
+    before = (
+        str(step.call.arguments["expression"])
+        for step in context.steps
+        if step.call and step.call.tool == NAMED_CALCULATOR_NAME and step.status == "ok"
+    )
     left = left_over(context.question_text, [*before, arguments.expression])
     return calculate_named(arguments, values=values, name=f"[{context.index}]", left=left)
 
